@@ -10,28 +10,43 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
+
+from bootstrap.values import (
+    AbsolutePath,
+    Address,
+    Bool,
+    Count,
+    DnsLabel,
+    DnsName,
+    Duration,
+    EnvName,
+    EtcdUrl,
+    Flag,
+    LabelKey,
+    LabelValue,
+    LocalPath,
+    NameOrAddress,
+    PodNetwork,
+    Port,
+    ProxyJump,
+    San,
+    ServiceNetwork,
+    SshAddress,
+    TaintKey,
+    TaintValue,
+    User,
+    Version,
+)
+from bootstrap.values import Network as Network
+from bootstrap.values import seconds as seconds
 
 Role = Literal["control-plane", "worker", "etcd"]
 KeyAlgorithm = Literal["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384"]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-DnsName = Annotated[
-    str,
-    StringConstraints(
-        max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
-    ),
-]
-Port = Annotated[int, Field(ge=1, le=65535)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00\n]*$")]
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", min_length=2)]
-"""A Go duration of whole hours, minutes and seconds: `8760h`, `1h30m`."""
 
 
 def camel(name: str) -> str:
-    """Turn a field name into the key the inventory uses: `node_address` into `nodeAddress`, `cert_sans` into `certSANs`."""
+    """Turn a field name into the inventory's key: `node_address` into `nodeAddress`, `cert_sans` into `certSANs`."""
     head, *tail = name.split("_")
     return head + "".join("SANs" if word == "sans" else word.capitalize() for word in tail)
 
@@ -43,16 +58,16 @@ class Model(BaseModel):
 
 
 class NamedValue(Model):
-    """One flag of a component, without the leading dashes (kubeadm v1beta4 `Arg`). Order and repetition are kept."""
+    """One flag of a component, without its dashes (kubeadm v1beta4 `Arg`). Order and repetition are kept."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Flag
     value: str
 
 
 class EnvVar(Model):
     """One environment variable of a component (kubeadm v1beta4 `EnvVar`, plain values)."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    name: EnvName
     value: str = ""
 
 
@@ -62,7 +77,7 @@ class Volume(Model):
     name: DnsLabel
     host_path: AbsolutePath
     mount_path: AbsolutePath
-    read_only: bool = False
+    read_only: Bool = False
     path_type: Literal[
         "", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"
     ] = ""
@@ -79,7 +94,7 @@ class Component(Model):
 class ApiServer(Component):
     """The API server's settings."""
 
-    cert_sans: tuple[str, ...] = ()
+    cert_sans: tuple[San, ...] = ()
 
 
 class LocalEtcd(Model):
@@ -88,17 +103,17 @@ class LocalEtcd(Model):
     data_dir: AbsolutePath = "/var/lib/etcd"
     extra_args: tuple[NamedValue, ...] = ()
     extra_envs: tuple[EnvVar, ...] = ()
-    server_cert_sans: tuple[str, ...] = ()
-    peer_cert_sans: tuple[str, ...] = ()
+    server_cert_sans: tuple[San, ...] = ()
+    peer_cert_sans: tuple[San, ...] = ()
 
 
 class ExternalEtcd(Model):
     """Etcd that others run. The three files are on the operator's machine."""
 
-    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
-    ca_file: str
-    cert_file: str
-    key_file: str
+    endpoints: Annotated[tuple[EtcdUrl, ...], Field(min_length=1)]
+    ca_file: LocalPath
+    cert_file: LocalPath
+    key_file: LocalPath
 
 
 class Etcd(Model):
@@ -109,10 +124,10 @@ class Etcd(Model):
 
 
 class Networking(Model):
-    """The cluster's own networks (kubeadm v1beta4 `networking`); dual stack is a comma list."""
+    """The cluster's own networks (kubeadm v1beta4 `networking`), of one address family."""
 
-    pod_subnet: Network = ipaddress.IPv4Network("10.244.0.0/16")
-    service_subnet: Network = ipaddress.IPv4Network("10.96.0.0/12")
+    pod_subnet: PodNetwork = ipaddress.IPv4Network("10.244.0.0/16")
+    service_subnet: ServiceNetwork = ipaddress.IPv4Network("10.96.0.0/12")
     dns_domain: DnsName = "cluster.local"
 
     def service_address(self, index: int) -> str:
@@ -132,7 +147,7 @@ class ExternalEndpoint(Model):
     """A load balancer or DNS name that exists already."""
 
     kind: Literal["external"]
-    name: str
+    name: NameOrAddress
     port: Port = 6443
 
 
@@ -158,7 +173,7 @@ class Kubelet(Model):
 class KubeProxy(Model):
     """kube-proxy: `config` is merged over our KubeProxyConfiguration, field by field."""
 
-    disabled: bool = False
+    disabled: Bool = False
     config: dict[str, Any] = {}
 
 
@@ -171,8 +186,8 @@ class Containerd(Model):
 class CoreDns(Model):
     """Cluster DNS."""
 
-    disabled: bool = False
-    replicas: Annotated[int, Field(ge=1)] = 2
+    disabled: Bool = False
+    replicas: Count = 2
 
 
 class Flannel(Model):
@@ -191,9 +206,9 @@ class Addons(Model):
 
 
 class Bundle(Model):
-    """Where the artifacts come from: a bundle's folder or file. The default is the cache of `bundle build`."""
+    """Where the artifacts come from: a bundle's folder or file; by default the cache of `bundle build`."""
 
-    path: str | None = None
+    path: LocalPath | None = None
 
 
 class Timeouts(Model):
@@ -210,8 +225,8 @@ class Timeouts(Model):
 class Taint(Model):
     """A Node taint."""
 
-    key: str
-    value: str = ""
+    key: TaintKey
+    value: TaintValue = ""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 
     def __str__(self) -> str:
@@ -223,7 +238,7 @@ class Cluster(Model):
     """One cluster: everything that is the same on all of its machines."""
 
     name: DnsName = "kubernetes"
-    kubernetes_version: Annotated[str, StringConstraints(pattern=r"^1\.[0-9]+\.[0-9]+$")] = "1.37.2"
+    kubernetes_version: Version = "1.37.2"
     networking: Networking = Networking()
     endpoint: Endpoint = LocalProxyEndpoint()
     encryption_algorithm: KeyAlgorithm = "ECDSA-P256"
@@ -253,14 +268,20 @@ class Cluster(Model):
         return f"[{name}]:{self.endpoint.port}" if ":" in name else f"{name}:{self.endpoint.port}"
 
 
-class Ssh(Model):
+class HostSsh(Model):
+    """How to log in to one host, where it differs from the inventory's `ssh`."""
+
+    user: User | None = None
+    port: Port | None = None
+    identity_file: LocalPath | None = None
+    known_hosts_file: LocalPath | None = None
+    proxy_jump: ProxyJump | None = None
+    connect_timeout: Duration | None = None
+
+
+class Ssh(HostSsh):
     """How to log in. What is not set here comes from ~/.ssh/config, then from OpenSSH's defaults."""
 
-    user: str | None = None
-    port: Port | None = None
-    identity_file: str | None = None
-    known_hosts_file: str | None = None
-    proxy_jump: str | None = None
     connect_timeout: Duration = "10s"
 
 
@@ -268,13 +289,13 @@ class Host(Model):
     """One machine of the cluster."""
 
     name: DnsName
-    address: str
+    address: SshAddress
     node_address: Address | None = None
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
-    labels: dict[str, str] = {}
+    labels: dict[LabelKey, LabelValue] = {}
     taints: tuple[Taint, ...] | None = None
     kubelet: Kubelet = Kubelet()
-    ssh: Ssh = Ssh()
+    ssh: HostSsh = HostSsh()
 
     @property
     def is_control_plane(self) -> bool:
@@ -283,7 +304,7 @@ class Host(Model):
 
     @property
     def registration_taints(self) -> Sequence[Taint]:
-        """The taints the Node has from its first moment: what is given, else kubeadm's for a pure control-plane host."""
+        """The taints the Node has from its first moment: those given, else kubeadm's for a control plane alone."""
         if self.taints is not None:
             return self.taints
         if self.is_control_plane and "worker" not in self.roles:
@@ -301,13 +322,7 @@ class Inventory(Model):
     hosts: Annotated[tuple[Host, ...], Field(min_length=1)]
 
 
-def seconds(duration: str) -> int:
-    """Give the seconds of a `Duration`: `1h30m` is 5400."""
-    total, number = 0, ""
-    for character in duration:
-        if character.isdigit():
-            number += character
-        else:
-            total += int(number) * {"h": 3600, "m": 60, "s": 1}[character]
-            number = ""
-    return total
+def effective_ssh(inventory: Inventory, host: Host) -> Ssh:
+    """Give how to log in to `host`: its own settings over the inventory's."""
+    own = {name: getattr(host.ssh, name) for name in host.ssh.model_fields_set}
+    return inventory.ssh.model_copy(update={name: value for name, value in own.items() if value is not None})

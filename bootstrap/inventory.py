@@ -1,0 +1,386 @@
+"""Reading an inventory file: a typed `Inventory`, or every mistake in the file, each at its place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bootstrap import consistency, yamlfile
+from bootstrap.errors import ConfigError, NotSupported
+from bootstrap.spec import HostSsh, Inventory, effective_ssh
+from bootstrap.values import ProblemId, shown
+from bootstrap.yamlfile import Document, Finding, Place
+
+__all__ = ["InventoryError", "Problem", "dump", "effective_ssh", "load", "require_supported"]
+
+_PROBLEM_IDS: dict[str, ProblemId] = {problem: problem for problem in get_args(ProblemId)}
+LARGEST_BYTES = 64 * 1024 * 1024
+"""Files above this size are refused unread; 5,000 hosts need less than 2 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a file: where it is, what is wrong, why that matters, and what to write."""
+
+    id: ProblemId
+    file: str
+    line: int
+    column: int
+    path: str
+    what: str
+    why: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        """Give the line shown to the user: `inventory.yaml:14:7: hosts[2].name: what; why; fix [id]`."""
+        where = f"{self.file}:{self.line}:{self.column}: "
+        text = "; ".join(part for part in (self.what, self.why, self.fix) if part)
+        return f"{where}{self.path}: {text} [{self.id}]" if self.path else f"{where}{text} [{self.id}]"
+
+
+class InventoryError(ConfigError):
+    """An inventory cannot be used. Carries every problem, sorted by place."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+def load(path: Path) -> Inventory:
+    """Read the inventory at `path`.
+
+    File names in it become absolute: relative ones are taken from the inventory's folder, `~` is a home folder.
+    Raises `InventoryError` with all mistakes at once; a YAML syntax error hides those below it.
+    """
+    try:
+        source = _content(path)
+    except OSError as error:
+        finding = Finding(
+            "inventory-unreadable",
+            Place(1, 1),
+            (),
+            f"the file cannot be read: {error.strerror or error}",
+            "every command starts from an inventory",
+            "name another file, or begin with a copy of inventory.example.yaml",
+        )
+        raise InventoryError([_problem(path, finding)]) from error
+    document = yamlfile.read(source)
+    findings = list(document.findings)
+    inventory: Inventory | None = None
+    if isinstance(document.data, dict):
+        try:
+            inventory = Inventory.model_validate(document.data)
+        except ValidationError as error:
+            findings.extend(_schema_findings(error, document))
+        findings.extend(consistency.check(document))
+    elif not findings:
+        findings.append(_not_a_mapping(document.place(())))
+    if inventory is not None and not findings:
+        inventory, findings = _with_absolute_files(inventory, path.absolute().parent, document)
+    if inventory is None or findings:
+        kept = sorted(_without_consequences(findings), key=lambda finding: (finding.place, finding.id))
+        raise InventoryError([_problem(path, finding) for finding in kept])
+    return inventory
+
+
+def dump(inventory: Inventory) -> str:
+    """Write the whole inventory, every default filled in, as YAML that loads again equal."""
+    data = inventory.model_dump(mode="json", by_alias=True)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def require_supported(inventory: Inventory) -> None:
+    """Refuse what the schema allows but this version cannot build yet. Raises `NotSupported`."""
+    cluster = inventory.cluster
+    reasons = []
+    masters = [host.name for host in inventory.hosts if host.is_control_plane]
+    if len(masters) > 1:
+        reasons.append(f"several control-plane hosts ({', '.join(masters)}): give one of them the role")
+    members = [host.name for host in inventory.hosts if "etcd" in host.roles]
+    if members:
+        reasons.append(f"the role etcd ({', '.join(members)}): etcd runs on the control-plane host")
+    if cluster.endpoint.kind == "vip":
+        reasons.append("a virtual address (cluster.endpoint.kind: vip): use local-proxy or external")
+    if cluster.etcd.external is not None:
+        reasons.append("external etcd (cluster.etcd.external): remove it, and etcd runs on the control-plane host")
+    if cluster.networking.service_subnet.version == 6:
+        reasons.append("IPv6 clusters (cluster.networking): use IPv4 subnets")
+    if reasons:
+        raise NotSupported("This version does not build yet:\n" + "\n".join(f"  {reason}" for reason in reasons))
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        source = file.read(LARGEST_BYTES + 1)
+    if len(source) > LARGEST_BYTES:
+        raise OSError(f"it is larger than {LARGEST_BYTES // 1024 // 1024} MiB")
+    return source
+
+
+def _problem(file: Path, finding: Finding) -> Problem:
+    return Problem(
+        finding.id,
+        str(file),
+        finding.place.line,
+        finding.place.column,
+        _dotted(finding.path),
+        finding.what,
+        finding.why,
+        finding.fix,
+    )
+
+
+def _dotted(path: yamlfile.Path) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif "." in part or "/" in part or "[" in part or not part.isprintable():
+            text += f"[{shown(part)}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def _not_a_mapping(place: Place) -> Finding:
+    return Finding(
+        "inventory-not-a-mapping",
+        place,
+        (),
+        "the file is not a mapping",
+        "an inventory is keys and values, of which apiVersion is the first",
+        "begin with inventory.example.yaml",
+    )
+
+
+def _without_consequences(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Leave out what only follows from an earlier finding about the same value."""
+    wrong: dict[yamlfile.Path, Finding] = {}
+    for finding in findings:
+        if finding.path in wrong and finding.path:
+            continue
+        wrong.setdefault(finding.path, finding)
+        yield finding
+
+
+def _schema_findings(error: ValidationError, document: Document) -> Iterator[Finding]:
+    schema = Inventory.model_json_schema()
+    details = error.errors(include_url=False)
+    unknown: dict[yamlfile.Path, set[str]] = {}
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            path = _path(detail)
+            guess = _nearest(str(path[-1]), _known_keys(schema, path[:-1], document.data))
+            unknown.setdefault(path[:-1], set()).update({guess} if guess else ())
+            yield _unknown_key(document, path, guess)
+    for detail in details:
+        path = _path(detail)
+        misspelt = detail["type"] == "missing" and str(path[-1]) in unknown.get(path[:-1], ())
+        # pydantic counts only the good entries of a list, so one of bad entries is "too short"
+        not_short = detail["type"] == "too_short" and detail["input"]
+        if detail["type"] != "extra_forbidden" and not misspelt and not not_short:
+            yield _schema_finding(detail, path, document)
+
+
+def _path(detail: ErrorDetails) -> yamlfile.Path:
+    """Give the path in the data: pydantic's, without what names an alternative of a union or a mapping's key."""
+    path = detail["loc"]
+    if path[:2] == ("cluster", "endpoint"):
+        path = path[:2] + path[3:]
+    return path[:-1] if path and path[-1] == "[key]" else path
+
+
+def _unknown_key(document: Document, path: yamlfile.Path, guess: str | None) -> Finding:
+    return Finding(
+        "inventory-unknown-key",
+        document.keys.get(path, document.place(path)),
+        path,
+        f"unknown key {shown(path[-1])}",
+        "no setting has this name here",
+        f"did you mean {shown(guess)}?" if guess else "docs/inventory.md lists what there is",
+    )
+
+
+def _nearest(word: str, choices: Iterable[str]) -> str | None:
+    folded = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+def _known_keys(schema: Mapping[str, Any], path: yamlfile.Path, data: object) -> Iterable[str]:
+    """Give the keys that the schema has at `path` of `data`."""
+    here: Mapping[str, Any] = schema
+    for part in (*path, None):
+        while "properties" not in here and ("$ref" in here or "anyOf" in here or "oneOf" in here):
+            here = _choose(schema, here, data)
+        if part is None:
+            break
+        here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
+        data = _part(data, part)
+    return list(here.get("properties", {}))
+
+
+def _part(data: object, part: str | int) -> object:
+    if isinstance(data, dict):
+        return data.get(part)
+    return data[part] if isinstance(data, list) and isinstance(part, int) else None
+
+
+def _choose(schema: Mapping[str, Any], here: Mapping[str, Any], data: object) -> Mapping[str, Any]:
+    if "anyOf" in here:
+        return next((option for option in here["anyOf"] if option.get("type") != "null"), {})
+    reference: str = here.get("$ref", "")
+    if "oneOf" in here:
+        tag = data.get(here["discriminator"]["propertyName"]) if isinstance(data, dict) else None
+        reference = here["discriminator"]["mapping"].get(tag, "")
+    found: Mapping[str, Any] = schema["$defs"].get(reference.rpartition("/")[2], {})
+    return found
+
+
+def _schema_finding(detail: ErrorDetails, path: yamlfile.Path, document: Document) -> Finding:
+    """Say in our words what pydantic found."""
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "union_tag_invalid":
+        path = (*path, "kind")
+        said = _choice(value["kind"], context["expected_tags"])
+    elif kind in {"missing", "union_tag_not_found"}:
+        path = path if kind == "missing" else (*path, "kind")
+        what = f"the key {shown(path[-1])} is missing"
+        said = _Said("inventory-missing-key", what, "it has no default", "add it")
+    elif "what" in context:
+        said = _Said(_PROBLEM_IDS[kind], context["what"], context["why"], context["fix"])
+    elif path in {("apiVersion",), ("kind",)}:
+        what = f"{shown(value)} is not what this program reads"
+        fix = f"write {context.get('expected', '').strip(chr(39))}"
+        problem: ProblemId = "inventory-kind" if path == ("kind",) else "inventory-api-version"
+        said = _Said(problem, what, "it tells which form the file has", fix)
+    elif kind == "tuple_type" and path[-1] == "extraArgs" and isinstance(value, dict) and value:
+        said = _mapping_for_arguments(value)
+    elif kind in {"string_type", "literal_error"} and isinstance(value, bool | int | float):
+        said = _unquoted(value, path, document)
+    else:
+        said = _value_finding(detail)
+    is_key = detail["loc"][-1:] == ("[key]",)
+    place = document.keys.get(path, document.place(path)) if is_key else document.place(path)
+    return Finding(said.id, place, path, said.what, said.why, said.fix)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    id: ProblemId
+    what: str
+    why: str
+    fix: str
+
+
+def _value_finding(detail: ErrorDetails) -> _Said:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    if value is None:
+        why = "a key with nothing after it is null"
+        return _Said("inventory-empty-value", "there is no value", why, "write one, or remove the line")
+    if kind == "literal_error" and isinstance(value, str):
+        return _choice(value, context["expected"])
+    if kind == "too_short":
+        return _Said("inventory-empty-list", "the list is empty", "at least one entry is needed", "add one")
+    if kind in {"greater_than_equal", "less_than_equal"}:
+        limit = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        what = f"{value} is out of range"
+        return _Said("inventory-out-of-range", what, f"it must be {limit}", "choose another number")
+    needed, fix = _NEEDED.get(kind, (detail["msg"], "write such a value"))
+    return _Said("inventory-wrong-type", f"{_described(value)} stands here", f"{needed} is needed", fix)
+
+
+def _unquoted(value: object, path: yamlfile.Path, document: Document) -> _Said:
+    text = document.texts.get(path, str(value))
+    reading = "true or false" if isinstance(value, bool) else "a number"
+    why = f"without quotes it reads as {reading}, and text is needed"
+    fix = f'write "{text}"'
+    if path == ("cluster", "kubernetesVersion"):
+        fix = 'write all three parts, as in "1.37.2"'
+    return _Said("inventory-unquoted-text", f"{shown(text)} is not text", why, fix)
+
+
+def _mapping_for_arguments(value: Mapping[str, object]) -> _Said:
+    name, argument = next(iter(value.items()))
+    why = "as in kubeadm v1beta4 it is a list: a flag may be given twice, and order counts"
+    fix = f'write - {{name: {name}, value: "{argument}"}}'
+    return _Said("inventory-args-mapping", "the arguments are a mapping", why, fix)
+
+
+_NEEDED = {
+    "bool_type": ("true or false", "write true or false, without quotes"),
+    "int_type": ("a whole number", "write digits without quotes"),
+    "int_from_float": ("a whole number", "write digits without quotes"),
+    "string_type": ("text", "write a single value"),
+    "literal_error": ("text", "write a single value"),
+    "tuple_type": ("a list", "begin each entry with a dash"),
+    "dict_type": ("a mapping", "write keys and values"),
+    "model_type": ("a mapping", "write keys and values"),
+    "model_attributes_type": ("a mapping", "write keys and values"),
+}
+
+
+def _choice(value: object, expected: str) -> _Said:
+    choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
+    guess = _nearest(str(value), choices)
+    listed = ", ".join(choice or '""' for choice in choices)
+    fix = f"did you mean {shown(guess)}?" if guess else "choose one of these"
+    return _Said("inventory-bad-choice", f"{shown(value)} is not a choice", f"it must be one of {listed}", fix)
+
+
+def _described(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"the text {shown(value)}" if isinstance(value, str) else f"{str(value).lower()}"
+
+
+def _with_absolute_files(inventory: Inventory, folder: Path, document: Document) -> tuple[Inventory, list[Finding]]:
+    """Resolve the operator's own files against `folder`."""
+    findings: list[Finding] = []
+
+    def resolved(text: str, path: yamlfile.Path) -> str:
+        try:
+            return str(folder / Path(text).expanduser())
+        except RuntimeError:
+            what = f"{shown(text)} names the home of a user that this machine does not know"
+            fix = "write the whole path"
+            findings.append(Finding("inventory-bad-path", document.place(path), path, what, "", fix))
+            return text
+
+    def logins(ssh: HostSsh, path: yamlfile.Path) -> dict[str, str]:
+        files = {"identity_file": ssh.identity_file, "known_hosts_file": ssh.known_hosts_file}
+        keys = {"identity_file": "identityFile", "known_hosts_file": "knownHostsFile"}
+        return {name: resolved(text, (*path, keys[name])) for name, text in files.items() if text is not None}
+
+    cluster = inventory.cluster
+    if cluster.bundle.path is not None:
+        resolved_path = resolved(cluster.bundle.path, ("cluster", "bundle", "path"))
+        bundle = cluster.bundle.model_copy(update={"path": resolved_path})
+        cluster = cluster.model_copy(update={"bundle": bundle})
+    if cluster.etcd.external is not None:
+        place = ("cluster", "etcd", "external")
+        given = cluster.etcd.external
+        files = {
+            "ca_file": resolved(given.ca_file, (*place, "caFile")),
+            "cert_file": resolved(given.cert_file, (*place, "certFile")),
+            "key_file": resolved(given.key_file, (*place, "keyFile")),
+        }
+        external = given.model_copy(update=files)
+        cluster = cluster.model_copy(update={"etcd": cluster.etcd.model_copy(update={"external": external})})
+    hosts = []
+    for index, host in enumerate(inventory.hosts):
+        changed = logins(host.ssh, ("hosts", index, "ssh"))
+        hosts.append(host.model_copy(update={"ssh": host.ssh.model_copy(update=changed)}) if changed else host)
+    ssh = inventory.ssh.model_copy(update=logins(inventory.ssh, ("ssh",)))
+    return inventory.model_copy(update={"cluster": cluster, "ssh": ssh, "hosts": tuple(hosts)}), findings
