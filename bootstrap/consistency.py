@@ -220,7 +220,7 @@ def _pod_room(document: Document, pods: IPv4Or6Network, hosts: int) -> Iterator[
             "inventory-too-few-pod-networks",
             document.place(path),
             path,
-            f"the Pod subnet {pods} has room for {room} nodes, and there are {hosts} hosts",
+            f"the Pod subnet {pods} has room for {room} node{'s' * (room != 1)}, and there are {hosts} hosts",
             f"every node gets a /{mask} of it",
             f"use a prefix length of at most {mask - bits}",
         )

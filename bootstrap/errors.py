@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 
 class BootstrapError(Exception):
-    """Something foreseeable went wrong. `str()` is the whole message for the user; `exit_code` is the process's."""
+    """Something foreseeable went wrong. `str()` is the whole message for the user; `exit_code` is the process's.
+
+    `prefix` stands before the message; it is empty where each line begins with a place in a file.
+    """
 
     exit_code: ClassVar[int] = 1
+    prefix: ClassVar[str] = "Error: "
 
 
 class UsageError(BootstrapError):
@@ -37,6 +42,12 @@ class HostError(BootstrapError):
         super().__init__(f"{host}: {what}")
         self.host = host
         self.what = what
+
+
+class NodeAddressUnclear(HostError):
+    """The inventory leaves open, or gets wrong, which address of a machine the cluster is to use."""
+
+    exit_code = 3
 
 
 class Unreachable(HostError):
@@ -75,6 +86,26 @@ class CommandTimedOut(HostError):
     exit_code = 10
 
 
+class Locked(HostError):
+    """Another run works on the machine. `owner` says whose, which command, and since when."""
+
+    exit_code = 9
+
+    def __init__(self, host: str, owner: str) -> None:
+        super().__init__(
+            host,
+            f"the machine is locked: {owner}. Wait for its end; the lock of a run that died lapses within 30 s, "
+            "and `kubestrap unlock` takes it from one that hangs",
+        )
+        self.owner = owner
+
+
+class LockLost(HostError):
+    """The machine's lock went to another run, or was taken away, in the middle of work."""
+
+    exit_code = 9
+
+
 class WaitTimedOut(HostError):
     """Something waited for did not come about within its limit."""
 
@@ -90,23 +121,124 @@ class StepFailed(HostError):
         self.step = step
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What preflight found on one host. `check` is the name that `--ignore-preflight-errors` takes."""
+
+    host: str
+    check: str
+    level: Literal["error", "warning"]
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        """Tell it in one line."""
+        return f"{self.host}: {self.check}: {self.what}; {self.fix}" if self.host else f"{self.what}; {self.fix}"
+
+
 class PreflightFailed(BootstrapError):
     """Machines are not fit for use. Carries every problem of every host."""
 
     exit_code = 4
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        hosts = {problem.host for problem in problems}
+        count = f"{len(problems)} problem{'s' * (len(problems) != 1)} on {len(hosts)} host{'s' * (len(hosts) != 1)}"
+        lines = [f"  {problem}" for problem in problems]
+        after = "No machine was changed. --ignore-preflight-errors NAME,... goes on in spite of the checks it names."
+        super().__init__("\n".join([f"preflight found {count}:", *lines, after]))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class PkiProblem:
+    """Something wrong with a file of the PKI on a host. `what` follows the path in a sentence."""
+
+    host: str
+    path: str
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        """Give the line for people."""
+        return f"{self.host}: {self.path} {self.what}; {self.fix}"
+
+
+class PkiRefused(BootstrapError):
+    """The machines hold certificates or keys that must be neither used nor replaced. Carries every problem."""
+
+    exit_code = 3
+
+    def __init__(self, problems: Sequence[PkiProblem]) -> None:
+        lines = [f"  {problem}" for problem in problems]
+        super().__init__("\n".join(["the certificates on the machines cannot be used; nothing was changed:", *lines]))
+        self.problems = tuple(problems)
+
+
+class VerificationFailed(BootstrapError):
+    """Machines or the cluster are not as they should be. `failed` are the (host, check) that did not pass."""
+
+    def __init__(self, failed: Sequence[tuple[str, str]]) -> None:
+        names = ", ".join(f"{check} on {host}" for host, check in failed)
+        super().__init__(f"{len(failed)} check{'s' * (len(failed) != 1)} failed: {names}")
+        self.failed = tuple(failed)
 
 
 class DiscoveryError(HostError):
     """A joining host cannot trust, reach or use the cluster it was pointed at. The host was not changed."""
 
 
-class ApiError(BootstrapError):
-    """The API server refused a request. `status` is the HTTP status, `reason` the Status object's reason."""
+class ServerUnreachable(DiscoveryError):
+    """Nothing answers at the API server's address, as seen from the joining host, or it does not speak TLS."""
 
-    def __init__(self, what: str, *, status: int, reason: str = "") -> None:
+    exit_code = 5
+
+
+class ClusterInfoUnusable(DiscoveryError):
+    """The server publishes no readable cluster-info: it is no cluster that can be joined by token."""
+
+
+class TokenUnknown(DiscoveryError):
+    """The cluster has signed nothing with the token's id: it was never made, deleted, or has expired."""
+
+
+class TokenRefused(DiscoveryError):
+    """The cluster knows the token's id, but does not accept the token (expired, or lacking a usage or group)."""
+
+
+class SignatureWrong(DiscoveryError):
+    """cluster-info was not signed with the token's secret: the secret is wrong, or somebody answers in its place."""
+
+
+class CaHashWrong(DiscoveryError):
+    """No CA of the cluster has the expected hash."""
+
+
+class CaMismatch(DiscoveryError):
+    """The server's certificate was not signed by the CA that its own cluster-info names."""
+
+
+class ApiUnreachable(HostError):
+    """The API server does not answer, asked from the host."""
+
+    exit_code = 5
+
+
+class ApiUntrusted(HostError):
+    """The API server's certificate is not one that the cluster's CA signed for the name it was called by."""
+
+
+class ApiError(BootstrapError):
+    """The API server refused a request.
+
+    `status` is the HTTP status, `reason` the Status object's reason, `kind` that of its details (`namespaces`).
+    """
+
+    def __init__(self, what: str, *, status: int, reason: str = "", kind: str = "") -> None:
         super().__init__(what)
         self.status = status
         self.reason = reason
+        self.kind = kind
 
 
 class HostsFailed(BootstrapError):
@@ -125,3 +257,21 @@ class HostsFailed(BootstrapError):
         """The exit code of the process for these failures."""
         codes = {error.exit_code for error in self.failures.values()}
         return codes.pop() if len(codes) == 1 and not self.succeeded else 8
+
+
+class LabError(BootstrapError):
+    """Something about a lab of throw-away machines failed: a tool, a machine, or what was asked of it."""
+
+
+class LabTimedOut(LabError):
+    """Something a lab waits for did not come about within its limit."""
+
+    exit_code = 10
+
+
+class LabUnavailable(ConfigError):
+    """Labs cannot run on this host as it stands. Carries everything it lacks."""
+
+    def __init__(self, lacks: Sequence[str]) -> None:
+        super().__init__("\n".join(["This host cannot run a lab yet:", *(f"  {lack}" for lack in lacks)]))
+        self.lacks = tuple(lacks)

@@ -15,12 +15,13 @@ from pydantic_core import ErrorDetails
 from bootstrap import consistency, yamlfile
 from bootstrap.errors import ConfigError, NotSupported
 from bootstrap.spec import HostSsh, Inventory, effective_ssh
-from bootstrap.values import ProblemId, shown
+from bootstrap.values import ProblemId, described, shown
 from bootstrap.yamlfile import Document, Finding, Place
 
-__all__ = ["InventoryError", "Problem", "dump", "effective_ssh", "load", "require_supported"]
+__all__ = ["InventoryError", "Problem", "dump", "effective_ssh", "load", "read", "require_supported"]
 
 _PROBLEM_IDS: dict[str, ProblemId] = {problem: problem for problem in get_args(ProblemId)}
+_HIDING = frozenset[ProblemId]({"inventory-alias", "inventory-merge-key"})
 LARGEST_BYTES = 64 * 1024 * 1024
 """Files above this size are refused unread; 5,000 hosts need less than 2 MB."""
 
@@ -48,13 +49,15 @@ class Problem:
 class InventoryError(ConfigError):
     """An inventory cannot be used. Carries every problem, sorted by place."""
 
+    prefix = ""
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = tuple(problems)
 
 
-def load(path: Path) -> Inventory:
-    """Read the inventory at `path`.
+def load(path: Path, *, control_plane: bool = True) -> Inventory:
+    """Read the inventory at `path`. Without `control_plane` it may lack a control-plane host (to join others' cluster).
 
     File names in it become absolute: relative ones are taken from the inventory's folder, `~` is a home folder.
     Raises `InventoryError` with all mistakes at once; a YAML syntax error hides those below it.
@@ -70,23 +73,37 @@ def load(path: Path) -> Inventory:
             "every command starts from an inventory",
             "name another file, or begin with a copy of inventory.example.yaml",
         )
-        raise InventoryError([_problem(path, finding)]) from error
+        raise InventoryError([_problem(str(path), finding)]) from error
+    return read(source, name=str(path), folder=path.absolute().parent, control_plane=control_plane)
+
+
+def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) -> Inventory:
+    """Read an inventory from `source`, which messages call `name`; relative file names are taken from `folder`.
+
+    Raises `InventoryError` as `load` does.
+    """
     document = yamlfile.read(source)
     findings = list(document.findings)
     inventory: Inventory | None = None
-    if isinstance(document.data, dict):
+    if any(finding.id in _HIDING for finding in findings):
+        pass  # what stands elsewhere in the file would be told as missing here
+    elif isinstance(document.data, dict):
         try:
             inventory = Inventory.model_validate(document.data)
         except ValidationError as error:
             findings.extend(_schema_findings(error, document))
-        findings.extend(consistency.check(document))
+        findings.extend(
+            finding
+            for finding in consistency.check(document)
+            if control_plane or finding.id != "inventory-no-control-plane"
+        )
     elif not findings:
         findings.append(_not_a_mapping(document.place(())))
     if inventory is not None and not findings:
-        inventory, findings = _with_absolute_files(inventory, path.absolute().parent, document)
+        inventory, findings = _with_absolute_files(inventory, folder, document)
     if inventory is None or findings:
         kept = sorted(_without_consequences(findings), key=lambda finding: (finding.place, finding.id))
-        raise InventoryError([_problem(path, finding) for finding in kept])
+        raise InventoryError([_problem(name, finding) for finding in kept])
     return inventory
 
 
@@ -126,10 +143,10 @@ def _content(path: Path) -> bytes:
     return source
 
 
-def _problem(file: Path, finding: Finding) -> Problem:
+def _problem(file: str, finding: Finding) -> Problem:
     return Problem(
         finding.id,
-        str(file),
+        file,
         finding.place.line,
         finding.place.column,
         _dotted(finding.path),
@@ -296,7 +313,7 @@ def _value_finding(detail: ErrorDetails) -> _Said:
         what = f"{value} is out of range"
         return _Said("inventory-out-of-range", what, f"it must be {limit}", "choose another number")
     needed, fix = _NEEDED.get(kind, (detail["msg"], "write such a value"))
-    return _Said("inventory-wrong-type", f"{_described(value)} stands here", f"{needed} is needed", fix)
+    return _Said("inventory-wrong-type", f"{described(value)} stands here", f"{needed} is needed", fix)
 
 
 def _unquoted(value: object, path: yamlfile.Path, document: Document) -> _Said:
@@ -335,14 +352,6 @@ def _choice(value: object, expected: str) -> _Said:
     listed = ", ".join(choice or '""' for choice in choices)
     fix = f"did you mean {shown(guess)}?" if guess else "choose one of these"
     return _Said("inventory-bad-choice", f"{shown(value)} is not a choice", f"it must be one of {listed}", fix)
-
-
-def _described(value: object) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return f"the text {shown(value)}" if isinstance(value, str) else f"{str(value).lower()}"
 
 
 def _with_absolute_files(inventory: Inventory, folder: Path, document: Document) -> tuple[Inventory, list[Finding]]:

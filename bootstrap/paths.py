@@ -27,4 +27,4 @@ CNI_CONFIG = "/etc/cni/net.d"
 
 STATE = "/var/lib/kubestrap"
 BLOBS = f"{STATE}/blobs/sha256"
-RECEIPT = f"{STATE}/receipt.json"
+RECEIPT = f"{STATE}/receipt"

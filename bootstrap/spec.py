@@ -267,6 +267,14 @@ class Cluster(Model):
         name = self.endpoint_name
         return f"[{name}]:{self.endpoint.port}" if ":" in name else f"{name}:{self.endpoint.port}"
 
+    @property
+    def bind_port(self) -> int:
+        """The port the API server itself listens on (kubeadm's localAPIEndpoint.bindPort).
+
+        Where names lead to the machines themselves it is the endpoint's, behind a load balancer kubeadm's default.
+        """
+        return self.endpoint.port if self.endpoint.kind == "local-proxy" else 6443
+
 
 class HostSsh(Model):
     """How to log in to one host, where it differs from the inventory's `ssh`."""

@@ -121,6 +121,15 @@ def shown(value: object) -> str:
     return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
 
 
+def described(value: object) -> str:
+    """Name a value of the wrong type for a message."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"the text {shown(value)}" if isinstance(value, str) else f"{str(value).lower()}"
+
+
 def seconds(duration: str) -> int:
     """Give the seconds of a `Duration`: `1h30m` is 5400."""
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([hms])", duration))
@@ -150,7 +159,7 @@ def _dns_label(text: str) -> str:
         "inventory-bad-name",
         f"{shown(text)} is not a valid name",
         "it must be 1 to 63 lower-case letters, digits and dashes, with no dash at either end",
-        _name_fix(text),
+        _name_fix(text.replace(".", "-")),
     )
 
 
@@ -223,7 +232,7 @@ def _network(value: object) -> object:
     if isinstance(value, IPv4Or6Network):
         return value
     if not isinstance(value, str):
-        raise mistake("inventory-wrong-type", f"{shown(value)} is not text", "a subnet is written as text")
+        raise mistake("inventory-wrong-type", f"{described(value)} stands here", "a subnet is text", "write one")
     if "," in value:
         raise mistake(
             "inventory-dual-stack",
@@ -303,7 +312,7 @@ def _address(value: object) -> object:
     if isinstance(value, IPv4Or6Address):
         return value
     if not isinstance(value, str):
-        raise mistake("inventory-wrong-type", f"{shown(value)} is not text", "an address is written as text")
+        raise mistake("inventory-wrong-type", f"{described(value)} stands here", "an address is text", "write one")
     address = ip_address(value)
     if address is None:
         raise mistake(

@@ -88,8 +88,8 @@ def read(source: bytes) -> Document:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         return _unreadable(_syntax(text, error))
-    except yaml.reader.ReaderError as error:
-        return _unreadable(_unprintable(text, error))
+    except yaml.reader.ReaderError:
+        return _unreadable(_unprintable(text))
     except RecursionError:
         return _unreadable(_too_deep(Place(1, 1), ()))
     if root is None:
@@ -114,13 +114,13 @@ def _undecodable(source: bytes, error: UnicodeDecodeError) -> Finding:
     return Finding("inventory-encoding", place, (), what, "the file must be UTF-8 text", "save it as UTF-8")
 
 
-def _unprintable(text: str, error: yaml.reader.ReaderError) -> Finding:
+def _unprintable(text: str) -> Finding:
     # The C reader counts bytes, the Python one characters; both stop at the first unprintable one.
     bad = re.search("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text)
     at = bad.start() if bad else 0
     before = text[:at]
     place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
-    what = f"an unprintable character stands here ({error.reason})"
+    what = "an unprintable character stands here"
     return Finding("inventory-encoding", place, (), what, "YAML is printable text", "delete the character")
 
 
@@ -139,7 +139,8 @@ def _syntax(text: str, error: yaml.MarkedYAMLError) -> Finding:
             "YAML allows only spaces there",
             "replace it with spaces",
         )
-    if "single document" in (error.context or ""):
+    context = error.context or ""
+    if "single document" in context:
         return Finding(
             "inventory-several-documents",
             place,
@@ -148,17 +149,19 @@ def _syntax(text: str, error: yaml.MarkedYAMLError) -> Finding:
             "an inventory is one document",
             "remove the --- line and what follows, or join the two",
         )
-    if "undefined alias" in problem:
-        what = "an alias to an anchor that does not exist"
-        return Finding("inventory-alias", place, (), what, "a plain value may not begin with *", "quote it")
+    if "undefined alias" in problem or "scanning an alias" in context:
+        place = _place(error.context_mark) if context else place
+        what = "a value begins with *"
+        return Finding("inventory-alias", place, (), what, "in YAML this is a reference to another value", "quote it")
+    if "scanning a quoted" in context:
+        place = _place(error.context_mark)
     if "depth" in problem:
         return _too_deep(place, ())
-    context = f" {error.context}" if error.context else ""
     return Finding(
         "inventory-syntax",
         place,
         (),
-        f"not YAML: {problem}{context}",
+        f"not YAML: {problem} {context}".rstrip(),
         "reading stops here, so there may be more mistakes below",
         "look at this line and the one above for a missing colon, quote, bracket or space",
     )
@@ -259,7 +262,8 @@ class _Reader:
         what = "a key is not text" if text is None else f"the key {shown(text)} is not text"
         fix = "write the key as text" if text is None else f"write {json.dumps(text)}"
         why = "it reads as another kind of value, and keys are text"
-        self.findings.append(Finding("inventory-bad-key", place, path, what, why, fix))
+        here = path if text is None else (*path, text)
+        self.findings.append(Finding("inventory-bad-key", place, here, what, why, fix))
         return None
 
     def _scalar(self, node: yaml.ScalarNode, path: Path, place: Place) -> object:
