@@ -40,6 +40,7 @@ class Host(Protocol):
 
         Both output streams are drained at all times. Where `on_line` is given it is called, in order, with
         each whole line of stdout (without its newline) as it arrives, and `stdout` of the result is empty.
+        An empty piece of `stdin` says that there is nothing yet: the iterator is asked again in a moment.
         Of stderr the last 64 KiB are kept. A non-zero status is a result, not an error.
 
         Raises `CommandTimedOut` after `seconds`, `ConnectionLost`, `SudoRefused`.

@@ -1,0 +1,178 @@
+"""How to log in to a host: the inventory's settings, then ~/.ssh/config, then OpenSSH's defaults (ssh_config(5))."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+
+from bootstrap import spec
+from bootstrap.errors import ConfigError
+
+_SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
+_INCLUDE_DEPTH = 16  # OpenSSH's own limit
+_JUMP_DEPTH = 8
+_HOP = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<name>[^:]+))(?::(?P<port>[0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One SSH server and how to log in to it.
+
+    `identity_files` are tried in order; `named_identities` says that the user named them (else they are OpenSSH's
+    defaults, of which most do not exist). `known_as` is the name to look for in `known_hosts_files`.
+    `jumps` are the servers to go through, in order.
+    """
+
+    address: str
+    port: int
+    user: str
+    identity_files: tuple[Path, ...]
+    named_identities: bool
+    identities_only: bool
+    known_hosts_files: tuple[Path, ...]
+    known_as: str
+    connect_seconds: float
+    jumps: tuple[Login, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The server for messages: `address port 22`."""
+        return f"{self.address} port {self.port}"
+
+
+def login(inventory: spec.Inventory, host: spec.Host) -> Login:
+    """Settle how to log in to `host`. Raises `ConfigError` for an OpenSSH configuration that cannot be read."""
+    own = spec.effective_ssh(inventory, host)
+    timeout_is_set = "connect_timeout" in inventory.ssh.model_fields_set or host.ssh.connect_timeout is not None
+    try:
+        return _login(_read_config(), host.address, own, own.connect_timeout if timeout_is_set else None, depth=0)
+    except (paramiko.SSHException, ValueError, KeyError) as error:
+        raise ConfigError(f"~/.ssh/config: what it says about {host.address} cannot be used: {error}") from error
+
+
+def _login(
+    config: paramiko.SSHConfig, alias: str, own: spec.HostSsh, connect_timeout: str | None, *, depth: int
+) -> Login:
+    found = config.lookup(alias)
+    address = found.get("hostname", alias)
+    port = own.port or _number(found.get("port", "22"), "Port", alias)
+    user = own.user or found.get("user") or getpass.getuser()
+    named = _identity_files(own, found)
+    seconds = spec.seconds(connect_timeout) if connect_timeout else _time(found.get("connecttimeout", "10"), alias)
+    jump = own.proxy_jump or found.get("proxyjump") or "none"
+    if jump == "none" and found.get("proxycommand"):
+        raise ConfigError(
+            f"~/.ssh/config: {alias} has a ProxyCommand, which kubestrap does not run; use ProxyJump there or "
+            "proxyJump in the inventory"
+        )
+    return Login(
+        address=address,
+        port=port,
+        user=user,
+        identity_files=named or tuple(Path.home() / ".ssh" / f"id_{kind}" for kind in ("ed25519", "ecdsa", "rsa")),
+        named_identities=bool(named),
+        identities_only=found.get("identitiesonly", "no") == "yes",
+        known_hosts_files=_known_hosts_files(own, found, {"%h": address, "%p": str(port), "%r": user, "%n": alias}),
+        known_as=found.get("hostkeyalias", address),
+        connect_seconds=float(seconds),
+        jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
+    )
+
+
+def _jumps(
+    config: paramiko.SSHConfig, text: str, own: spec.HostSsh, connect_timeout: str | None, *, depth: int
+) -> tuple[Login, ...]:
+    """Settle each jump host: as its own Host block says, with the inventory's key and known hosts."""
+    if depth > _JUMP_DEPTH:
+        raise ConfigError(
+            f"ProxyJump {text}: more than {_JUMP_DEPTH} jump hosts in a row; do they point at each other?"
+        )
+    logins: list[Login] = []
+    for index, hop in enumerate(text.split(",")):
+        match = _HOP.fullmatch(hop.strip())
+        if match is None:
+            raise ConfigError(f"ProxyJump {text}: {hop!r} is not user@host:port")
+        settings = spec.HostSsh(
+            user=match["user"],
+            port=int(match["port"]) if match["port"] else None,
+            identity_file=own.identity_file,
+            known_hosts_file=own.known_hosts_file,
+            # OpenSSH follows the configuration of the first hop only; each later one is reached from the one before.
+            proxy_jump=None if index == 0 else "none",
+        )
+        one = _login(config, match["bracketed"] or match["name"], settings, connect_timeout, depth=depth)
+        logins.extend((*one.jumps, one))
+    return tuple(logins)
+
+
+def _identity_files(own: spec.HostSsh, found: dict[str, str]) -> tuple[Path, ...]:
+    if own.identity_file:
+        return (Path(own.identity_file).expanduser(),)
+    named: Iterable[str] = found.get("identityfile", ())  # a list, whatever the stubs say: the keyword may repeat
+    return tuple(Path(name).expanduser() for name in named if name.lower() != "none")
+
+
+def _known_hosts_files(own: spec.HostSsh, found: dict[str, str], tokens: dict[str, str]) -> tuple[Path, ...]:
+    if own.known_hosts_file:
+        return (Path(own.known_hosts_file).expanduser(),)
+    users = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+    everyone = found.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
+    names = [*shlex.split(users), *shlex.split(everyone)]
+    tokens = {**tokens, "%d": str(Path.home()), "%%": "%"}
+    return tuple(
+        Path(re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), name)).expanduser()
+        for name in names
+        if name.lower() != "none"
+    )
+
+
+def _read_config() -> paramiko.SSHConfig:
+    config = paramiko.SSHConfig()
+    for file in (Path.home() / ".ssh/config", _SYSTEM_CONFIG):
+        try:
+            config.parse(_lines(file, file.parent, 0))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        except (paramiko.ssh_exception.ConfigParseError, ValueError) as error:
+            raise ConfigError(f"{file} cannot be used: {error}") from error
+    return config
+
+
+def _lines(file: Path, folder: Path, depth: int) -> Iterator[str]:
+    """Give a configuration's lines with included files in place, which paramiko's parser does not look at."""
+    block = "Host *\n"
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        keyword, _, value = line.strip().replace("=", " ", 1).partition(" ")
+        if keyword.lower() in {"host", "match"}:
+            block = line
+        if keyword.lower() != "include":
+            yield line
+            continue
+        for pattern in shlex.split(value):
+            path = Path(pattern).expanduser()
+            for included in sorted(folder.glob(str(path)) if not path.is_absolute() else Path("/").glob(str(path)[1:])):
+                if depth < _INCLUDE_DEPTH and included.is_file():
+                    yield from _lines(included, folder, depth + 1)
+                    yield "\n" + block
+
+
+def _number(text: str, keyword: str, alias: str) -> int:
+    if not text.isdigit():
+        raise ConfigError(f"~/.ssh/config: {keyword} {text} for {alias} is not a number")
+    return int(text)
+
+
+def _time(text: str, alias: str) -> int:
+    """Read ssh_config's time format: `10`, `90s`, `1m30s`; `none` or 0 mean our default."""
+    parts = re.findall(r"([0-9]+)([sSmMhH]?)", text)
+    if "".join(number + unit for number, unit in parts) != text:
+        return 10 if text == "none" else _number(text, "ConnectTimeout", alias)
+    return sum(int(number) * {"m": 60, "h": 3600}.get(unit.lower(), 1) for number, unit in parts) or 10

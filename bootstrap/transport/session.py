@@ -1,0 +1,412 @@
+"""One SSH connection by paramiko: the socket, the handshake, the host key, the login, and signs of life.
+
+paramiko speaks the protocol. What it leaves to its users, or does otherwise than OpenSSH, stands here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
+from paramiko.pkey import UnknownKeyType
+
+from bootstrap.errors import AuthenticationRefused, ConnectionLost, HostError, HostKeyRefused, Unreachable
+from bootstrap.transport import known_hosts
+from bootstrap.transport.channel import OrderlyChannel
+from bootstrap.transport.openssh_config import Login
+
+# paramiko reports what it also raises; without a handler Python would print that to stderr.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+LOST_AFTER = 45.0
+"""Seconds without a single byte from a server after which the connection counts as lost."""
+
+_CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+)
+_MACS = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
+_BANNER_ATTEMPTS = 8
+_KEY_TRIES = 16
+
+Dial = Callable[[float], "socket.socket | paramiko.Channel"]
+"""Opens the byte stream to a server within so many seconds. Raises `OSError`."""
+
+
+class Link:
+    """The byte stream under a connection: notes when something was heard, and ends the stream after long silence."""
+
+    def __init__(self, stream: socket.socket | paramiko.Channel, lost_after: float) -> None:
+        self._stream = stream
+        self._lost_after = lost_after
+        self._closed = False  # paramiko looks at a socket's attribute of this name
+        self._heard = self._asked = time.monotonic()
+        self.ask: Callable[[], None] | None = None
+        """Makes the server answer something; called after a third of the time without a sign of it."""
+        self.closed_by_peer = False
+        self.silent = False
+
+    def recv(self, size: int) -> bytes:
+        """Receive, as a socket does."""
+        try:
+            data = self._stream.recv(size)
+        except TimeoutError:
+            self._check_for_life()
+            raise
+        except ConnectionError:
+            self.closed_by_peer = True
+            raise
+        self._heard = time.monotonic()
+        self.closed_by_peer = not data
+        return data
+
+    def send(self, data: bytes) -> int:
+        """Send, as a socket does."""
+        return self._stream.send(data)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit `recv` and `send`, as a socket does."""
+        self._stream.settimeout(seconds)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._closed = True
+        self._stream.close()
+
+    def _check_for_life(self) -> None:
+        if self.ask is None:
+            return
+        now = time.monotonic()
+        if now - self._heard > self._lost_after:
+            self.silent = True
+            raise EOFError
+        if now - max(self._heard, self._asked) > self._lost_after / 3:
+            self._asked = now
+            self.ask()
+
+
+class Session(paramiko.Transport):
+    """A connection with our choice of algorithms, and two messages that paramiko sends only while waiting."""
+
+    def __init__(self, link: Link, host_key_algorithms: Sequence[str]) -> None:
+        self._host_key_algorithms = tuple(host_key_algorithms)
+        self.link = link
+        super().__init__(cast(socket.socket, link))
+
+    @property
+    def preferred_ciphers(self) -> Sequence[str]:
+        """GCM first: the fastest here, and paramiko's last. No CBC, no 3DES."""
+        return _CIPHERS
+
+    @property
+    def preferred_macs(self) -> Sequence[str]:
+        """SHA-2 only."""
+        return _MACS
+
+    @property
+    def preferred_keys(self) -> Sequence[str]:
+        """Those that the user's known_hosts files can judge first."""
+        return self._host_key_algorithms
+
+    def open_channel(
+        self,
+        kind: str,
+        dest_addr: tuple[str, int] | None = None,
+        src_addr: tuple[str, int] | None = None,
+        window_size: int | None = None,
+        max_packet_size: int | None = None,
+        timeout: float | None = None,
+    ) -> paramiko.Channel:
+        """Open a channel, as paramiko does, that says nothing after its end."""
+        channel = super().open_channel(kind, dest_addr, src_addr, window_size, max_packet_size, timeout)
+        return OrderlyChannel.of(channel)
+
+    def start_command(self, channel: paramiko.Channel, command: str) -> None:
+        """Ask for `command` to be run, without waiting for the answer: a round trip saved.
+
+        A server that refuses closes the channel.
+        """
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_REQUEST)
+        message.add_int(channel.remote_chanid)
+        message.add_string("exec")
+        message.add_boolean(True)
+        message.add_string(command)
+        self._send_user_message(message)  # type: ignore[attr-defined]  # the stubs leave it out
+
+    def ask_for_life(self) -> None:
+        """Send what every server answers, be it with a refusal (OpenSSH's ServerAliveInterval)."""
+        if not self.clear_to_send.is_set():
+            return  # keys are being exchanged, and this runs on the thread that does it
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)  # type: ignore[attr-defined]
+
+    def is_lost(self) -> bool:
+        """Ask for a sign of life, and say whether none came.
+
+        paramiko closes the channels of a dying connection before it calls the connection inactive.
+        """
+        try:
+            self.global_request("keepalive@openssh.com", wait=True)
+        except (paramiko.SSHException, EOFError, OSError):
+            return True
+        return not self.is_active()
+
+    def why_lost(self) -> str:
+        """Say why the connection is no more."""
+        if self.link.silent:
+            return "the connection was lost: the server stopped answering"
+        if self.link.closed_by_peer:
+            return "the connection was lost: the server, or something on the way, closed it"
+        return "the connection was lost"
+
+
+def open_session(name: str, login: Login, dial: Dial, *, via: str = "", lost_after: float = LOST_AFTER) -> Session:
+    """Connect to a server that `dial` reaches, check its host key, and log in.
+
+    `name` is the host's, for errors; `via` is put before what they say (`jump host bastion: `). A server that drops the
+    connection before its banner, as sshd does beyond MaxStartups, is tried again after a random while.
+
+    Raises `Unreachable`, `HostKeyRefused`, `AuthenticationRefused`.
+    """
+    known = _known(login)
+    session = _handshake(name, login, dial, known, via, lost_after)
+    try:
+        _check_host_key(name, session, known, via)
+        _authenticate(name, login, session, via)
+    except BaseException:
+        session.close()
+        raise
+    session.link.ask = session.ask_for_life
+    return session
+
+
+def check_host_key(name: str, login: Login, session: Session, via: str) -> None:
+    """Check the host key of a connection that was opened for another's sake. Raises `HostKeyRefused`."""
+    _check_host_key(name, session, _known(login), via)
+
+
+def dial_directly(name: str, login: Login, via: str = "") -> Dial:
+    """Give a `Dial` that connects to the server itself, every address of its name in turn."""
+
+    def dial(seconds: float) -> socket.socket:
+        try:
+            connection = socket.create_connection((login.address, login.port), timeout=seconds)
+        except socket.gaierror as error:
+            raise Unreachable(
+                name, f"{via}the name {login.address} cannot be resolved ({error.strerror}); is it spelt correctly?"
+            ) from error
+        except TimeoutError as error:
+            raise Unreachable(
+                name,
+                f"{via}no answer from {login.place} within {seconds:g} s; is the machine up, and no firewall between?",
+            ) from error
+        except ConnectionRefusedError as error:
+            raise Unreachable(
+                name, f"{via}{login.place} refuses connections; does sshd run there, on this port?"
+            ) from error
+        except OSError as error:
+            raise Unreachable(name, f"{via}{login.place} cannot be reached: {error.strerror or error}") from error
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    return dial
+
+
+def _known(login: Login) -> known_hosts.KnownKeys:
+    files = login.known_hosts_files
+    return known_hosts.known_keys(known_hosts.read(files), files, login.known_as, login.port)
+
+
+def _handshake(
+    name: str, login: Login, dial: Dial, known: known_hosts.KnownKeys, via: str, lost_after: float
+) -> Session:
+    for attempt in range(_BANNER_ATTEMPTS):
+        if attempt:
+            time.sleep(random.uniform(0.5, 1.5) * min(0.2 * 1.7**attempt, 2.0))  # noqa: S311  # spread, not secrecy
+        link = Link(dial(login.connect_seconds), lost_after)
+        session = Session(link, known.algorithms())
+        session.banner_timeout = max(2 * login.connect_seconds, 5.0)  # a busy machine takes long to start its part
+        session.handshake_timeout = max(3 * login.connect_seconds, 15.0)
+        session.auth_timeout = max(3 * login.connect_seconds, 60.0)  # somebody may have to touch a token
+        try:
+            session.start_client(timeout=session.banner_timeout + session.handshake_timeout + 1)
+            session.get_remote_server_key()
+        except paramiko.ssh_exception.IncompatiblePeer as error:
+            session.close()
+            raise Unreachable(
+                name, f"{via}{login.place} shares no algorithm with us that is safe to use ({error}); update its sshd"
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            session.close()
+            if session.remote_version:
+                raise Unreachable(
+                    name, f"{via}the SSH handshake with {login.place} failed: {_reason(error)}"
+                ) from error
+            if not link.closed_by_peer:
+                raise Unreachable(
+                    name,
+                    f"{via}{login.place} takes connections but does not speak SSH within {session.banner_timeout:g} s",
+                ) from error
+        else:
+            return session
+    raise Unreachable(
+        name,
+        f"{via}{login.place} closed {_BANNER_ATTEMPTS} connections before saying anything; "
+        "is it sshd that answers there, and does it take more at once (MaxStartups, PerSourcePenalties)?",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or "the connection was closed"
+
+
+def _check_host_key(name: str, session: Session, known: known_hosts.KnownKeys, via: str) -> None:
+    key = session.get_remote_server_key()
+    certificate = key.public_blob.key_blob if key.public_blob else None
+    refusal = known.refusal(key.get_name(), key.asbytes(), certificate, now=time.time())
+    if refusal:
+        raise HostKeyRefused(name, via + refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """A key to try, under the name that the user knows."""
+
+    name: str
+    key: paramiko.PKey
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What was tried to log in, and what could not be, for the message."""
+
+    tried: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+
+
+def _authenticate(name: str, login: Login, session: Session, via: str) -> None:
+    attempts = _Attempts()
+    with _agent(attempts) as agent_keys:
+        why = "it takes none of them"
+        for identity in _identities(login, agent_keys, attempts):
+            attempts.tried.append(identity.name)
+            try:
+                more = session.auth_publickey(login.user, identity.key)
+            except paramiko.BadAuthenticationType as error:
+                why = f"it allows no login by key (only {', '.join(error.allowed_types)})"
+                break
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                if session.is_active():
+                    continue
+                why = f"it closed the connection after {len(attempts.tried)} of them (MaxAuthTries?): {_reason(error)}"
+                break
+            if not more:
+                return
+            why = f"it wants more than a key ({', '.join(more)}), which kubestrap cannot give"
+            break
+    tried = ", ".join(attempts.tried) or "none, as there is no usable key"
+    unusable = "".join(f"; {what}" for what in attempts.unusable)
+    raise AuthenticationRefused(
+        name,
+        f"{via}{login.place} refuses user {login.user}: {why}. Keys tried: {tried}{unusable}. "
+        "Check the user and that one of these keys is in its authorized_keys",
+    )
+
+
+@contextmanager
+def _agent(attempts: _Attempts) -> Iterator[Sequence[paramiko.PKey]]:
+    """Give the agent's keys, which sign as long as this lasts; none where no agent answers."""
+    try:
+        agent = paramiko.Agent()
+    except (paramiko.SSHException, OSError) as error:
+        attempts.unusable.append(f"the agent does not answer ({_reason(error)})")
+        yield ()
+        return
+    with closing(agent):
+        yield agent.get_keys()
+
+
+def _identities(login: Login, agent_keys: Sequence[paramiko.PKey], attempts: _Attempts) -> Iterator[_Identity]:
+    """Give the keys to try: those that the user named first, then the agent's, then OpenSSH's default files."""
+    held = {key.asbytes(): key for key in agent_keys}
+    given: set[bytes] = set()
+
+    def from_files() -> Iterator[_Identity]:
+        for file in login.identity_files:
+            identity = _identity(file, held, attempts, named=login.named_identities)
+            if identity and identity.key.asbytes() not in given:
+                given.add(identity.key.asbytes())
+                yield identity
+
+    if login.named_identities:
+        yield from from_files()
+    if not login.identities_only:
+        for key in agent_keys:
+            if key.asbytes() not in given and len(given) < _KEY_TRIES:
+                given.add(key.asbytes())
+                yield _Identity(f"{getattr(key, 'comment', '') or key.get_name()} (agent)", key)
+    if not login.named_identities:
+        yield from from_files()
+
+
+def _identity(file: Path, held: dict[bytes, paramiko.PKey], attempts: _Attempts, *, named: bool) -> _Identity | None:
+    public = _public_key(file)
+    if public in held:
+        return _Identity(f"{file} (agent)", held[public])
+    try:
+        return _Identity(str(file), paramiko.PKey.from_path(file))
+    except (FileNotFoundError, NotADirectoryError):
+        if named:
+            attempts.unusable.append(f"{file} does not exist")
+    except (TypeError, paramiko.PasswordRequiredException):
+        # cryptography says by a TypeError that a passphrase is missing
+        agent = "the agent does not hold it" if "SSH_AUTH_SOCK" in os.environ else "no agent runs"
+        attempts.unusable.append(f"{file} has a passphrase and {agent} (run ssh-add {file})")
+    except OSError as error:
+        attempts.unusable.append(f"{file} cannot be read: {error.strerror}")
+    except (UnknownKeyType, UnsupportedAlgorithm):
+        attempts.unusable.append(f"{file} is of a kind that only an agent can use (run ssh-add {file})")
+    except (ValueError, paramiko.SSHException) as error:
+        attempts.unusable.append(f"{file} is no private key that can be used: {error}")
+    return None
+
+
+def _public_key(file: Path) -> bytes:
+    """Give the public half that lies beside a private key; empty where there is none."""
+    try:
+        fields = file.with_name(file.name + ".pub").read_bytes().split()
+        return paramiko.pkey.PublicBlob.from_string(b" ".join(fields[:2]).decode()).key_blob
+    except (OSError, ValueError, paramiko.SSHException):
+        return b""
+
+
+def failed(name: str, session: Session, error: Exception) -> HostError:
+    """Give the error for `error` on a connection that may be gone."""
+    if isinstance(error, paramiko.ChannelException):
+        return HostError(name, f"its sshd opens no further session: {error.text} (MaxSessions?)")
+    if session.is_lost():
+        return ConnectionLost(name, session.why_lost())
+    return HostError(name, f"the connection is in order, but: {_reason(error)}")

@@ -1,0 +1,454 @@
+"""Work on a machine over SSH: commands as root, and TCP connections from the machine's side."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import paramiko
+
+from bootstrap import spec
+from bootstrap.errors import BootstrapError, CommandTimedOut, ConnectionLost, HostError, SudoRefused
+from bootstrap.transport import openssh_config
+from bootstrap.transport.base import OUTPUT_LIMIT, Host, Result
+from bootstrap.transport.forward import as_socket
+from bootstrap.transport.jump import JumpHosts
+from bootstrap.transport.session import LOST_AFTER, Session, dial_directly, failed, open_session
+
+__all__ = ["JumpHosts", "connect"]
+
+_STDERR_KEPT = 64 * 1024
+_NOISE_KEPT = 64 * 1024
+_PACKET = 32 * 1024
+_IDLE = 0.1  # seconds until an input that has nothing yet is asked again
+_PROHIBITED = 1  # RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
+
+# The user's login shell reads this line, and it may be fish or csh: so nothing but words and plain single quotes. The
+# command itself is the first line of stdin, where it needs no quoting and no process list shows it.
+_SHELL = """'IFS= read -r command && eval "$command"'"""
+_ASKING_SUDO = b"kubestrap asks sudo\n"
+_AS_ROOT = f"exec sh -c {_SHELL}"
+_BY_SUDO = f"""exec sh -c 'echo {_ASKING_SUDO.decode().strip()} >&2; exec sudo -n -H -- sh -c "$0"' {_SHELL}"""
+_ENVIRONMENT = (
+    "cd /; umask 022; LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; "
+    "export LC_ALL PATH"
+)
+
+
+def connect(
+    inventory: spec.Inventory, host: spec.Host, *, jumps: JumpHosts | None = None, lost_after: float = LOST_AFTER
+) -> Host:
+    """Log in to `host` as the inventory and the user's OpenSSH configuration say, and give the connection.
+
+    `jumps` are the run's shared connections to jump hosts; without them the host gets its own. After `lost_after`
+    seconds without a sign of life the connection counts as lost.
+
+    Raises `Unreachable`, `HostKeyRefused` (nothing was sent), `AuthenticationRefused`; `ConfigError` for an OpenSSH
+    configuration that cannot be used. Whether sudo works shows with the first command.
+    """
+    login = openssh_config.login(inventory, host)
+    own = JumpHosts(lost_after=lost_after) if login.jumps and jumps is None else None
+    through = jumps or own
+    try:
+        dial = through.dial(host.name, login) if login.jumps and through else dial_directly(host.name, login)
+        session = open_session(host.name, login, dial, lost_after=lost_after)
+    except BaseException:
+        if own:
+            own.close()
+        raise
+    return SshHost(host.name, session, sudo=login.user != "root", jumps=own)
+
+
+class SshHost:
+    """A machine on an open connection (`transport.base.Host`).
+
+    Commands run in `/` with umask 022, LC_ALL=C, and a PATH that has the sbin directories. What the user's shell start
+    files print is not part of their output.
+    """
+
+    def __init__(self, name: str, session: Session, *, sudo: bool, jumps: JumpHosts | None) -> None:
+        self._name = name
+        self._session = session
+        self._line = _BY_SUDO if sudo else _AS_ROOT
+        self._jumps = jumps
+
+    @property
+    def name(self) -> str:
+        """The host's name in the inventory."""
+        return self._name
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        seconds: float,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        """Run a command as root, as `transport.base.Host` promises.
+
+        A command that a signal ended has status -1. One that did not end in time is killed with its process group.
+        """
+        running = _Running(self._name, self._session, self._line, command, on_line)
+        try:
+            return running.finish(stdin, time.monotonic() + seconds)
+        except _NotStarted as error:
+            raise self._not_started(error) from None
+        except _Overdue:
+            self._kill(running)
+            raise CommandTimedOut(
+                self._name, f"a command did not end within {seconds:g} s, and was ended: {_shortened(command)}"
+            ) from None
+        except _TooMuch:
+            self._kill(running)
+            raise HostError(
+                self._name, f"a command wrote more than {OUTPUT_LIMIT >> 20} MiB, and was ended: {_shortened(command)}"
+            ) from None
+        except BaseException:
+            # Its input ends here: left alive it would take that for the whole.
+            self._kill(running)
+            raise
+        finally:
+            running.close()
+
+    def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
+        """Open a TCP connection from the machine, as `transport.base.Host` promises.
+
+        The error is `ConnectionRefusedError` where sshd says that nothing answers, `TimeoutError` where it says nothing
+        within `seconds`.
+        """
+        try:
+            channel = self._session.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
+        except paramiko.ChannelException as error:
+            if error.code == _PROHIBITED:
+                raise HostError(
+                    self._name,
+                    f"its sshd forbids connecting to {address} port {port}; allow it (AllowTcpForwarding, PermitOpen)",
+                ) from error
+            raise ConnectionRefusedError(f"{address} port {port}, from {self._name}: {error.text}") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if not self._session.is_active():
+                raise failed(self._name, self._session, error) from error
+            raise TimeoutError(f"{address} port {port}, from {self._name}: no answer within {seconds:g} s") from error
+        return as_socket(channel)
+
+    def close(self) -> None:
+        """End the connection. Idempotent."""
+        self._session.close()
+        if self._jumps:
+            self._jumps.close()
+
+    def __enter__(self) -> Self:
+        """Give the host itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _not_started(self, error: _NotStarted) -> HostError:
+        _, asked, answer = error.said.partition(_ASKING_SUDO)
+        said = (answer or error.said).decode("utf-8", "replace").strip()
+        said = said.rstrip(".") or f"nothing, and ended with status {error.status}"
+        if asked:
+            return SudoRefused(
+                self._name,
+                f"sudo does not give root without a password; it says: {said}. "
+                "Allow it in sudoers (`USER ALL=(ALL) NOPASSWD: ALL`), or log in as root",
+            )
+        return HostError(self._name, f"the login shell does not run commands; it says: {said}")
+
+    def _kill(self, running: _Running) -> None:
+        """End what still runs, with its process group; a best effort, as the machine may not answer."""
+        if not self._session.is_active() or not running.await_start(time.monotonic() + 5):
+            return
+        kill = (
+            f"read -r _ _ _ _ group _ </proc/{running.pid}/stat || exit; kill -s TERM -- -$group; "
+            "for _ in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- -$group || exit; sleep 0.1; done 2>/dev/null; "
+            "kill -s KILL -- -$group"
+        )
+        killer = _Running(self._name, self._session, self._line, kill, None)
+        try:
+            killer.finish(b"", time.monotonic() + 10)
+        except (BootstrapError, _NotStarted, _Overdue, _TooMuch):
+            return
+        finally:
+            killer.close()
+
+
+class _NotStarted(Exception):
+    """The command's shell never spoke: sudo or the login shell ended first."""
+
+    def __init__(self, status: int, said: bytes) -> None:
+        super().__init__()
+        self.status = status
+        self.said = said
+
+
+class _Overdue(Exception):
+    """The deadline has passed."""
+
+
+class _TooMuch(Exception):
+    """More output than is kept."""
+
+
+class _Bell(threading.Event):
+    """Rings when something happened on a channel, and keeps ringing until it is heard.
+
+    It stands in for the event of each of paramiko's two buffers. They clear it when they are empty, which must not
+    silence what the other one had to say.
+    """
+
+    def clear(self) -> None:
+        """Go on ringing."""
+
+    def hear(self, seconds: float) -> None:
+        """Wait for the bell, at most so long, and silence it."""
+        self.wait(seconds)
+        super().clear()
+
+
+class _Window(threading.Condition):
+    """A channel's condition for "there is room to send again", which rings the bell too."""
+
+    def __init__(self, lock: threading.Lock, bell: _Bell) -> None:
+        super().__init__(lock)
+        self._bell = bell
+
+    def notify_all(self) -> None:
+        super().notify_all()
+        self._bell.set()
+
+
+class _Running:
+    """One command on its way. All of it happens on the caller's thread, woken by the connection's."""
+
+    def __init__(
+        self, name: str, session: Session, line: str, command: str, on_line: Callable[[bytes], None] | None
+    ) -> None:
+        self._name = name
+        self._session = session
+        self._line = line
+        self._command = command
+        self._bell = _Bell()
+        self._channel: paramiko.Channel | None = None
+        mark = secrets.token_hex(16).encode()
+        self._mark = mark
+        self._out = _Output(mark, on_line)
+        self._err = _Errors(mark)
+
+    def finish(self, stdin: bytes | Iterable[bytes], deadline: float) -> Result:
+        """Send the command and its input, take its output, and give its end.
+
+        Errors of `stdin`'s iterator and of `on_line` pass through as they are.
+        """
+        channel = self._start(deadline)
+        self._exchange(channel, _packets(self._first_line(), stdin), deadline)
+        if channel.exit_status == -1 and self._session.is_lost():
+            raise ConnectionLost(self._name, self._session.why_lost())
+        if not self._out.started:
+            raise _NotStarted(channel.exit_status, self._err.whole() or self._out.noise())
+        return Result(channel.exit_status, self._out.whole(), self._err.whole())
+
+    @property
+    def pid(self) -> int:
+        """The process id of the command's shell on the machine; 0 as long as it is not known."""
+        return self._out.pid
+
+    def await_start(self, deadline: float) -> bool:
+        """Wait until the command's shell has spoken, so that it can be killed, and say whether it has."""
+        self._out.mute()
+        channel = self._channel
+        while channel and not self.pid and not channel.closed and (left := deadline - time.monotonic()) > 0:
+            if not self._take(channel):
+                self._bell.hear(left)
+        return self.pid != 0
+
+    def close(self) -> None:
+        """Give up the channel. Idempotent."""
+        if self._channel:
+            self._channel.close()
+
+    def _start(self, deadline: float) -> paramiko.Channel:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _Overdue
+        with self._own_errors(deadline):
+            channel = self._channel = self._session.open_session(timeout=left)
+            channel.settimeout(0.0)
+            channel.out_buffer_cv = _Window(channel.lock, self._bell)
+            channel.in_buffer.set_event(self._bell)
+            channel.in_stderr_buffer.set_event(self._bell)
+            self._session.start_command(channel, self._line)
+        return channel
+
+    @contextmanager
+    def _own_errors(self, deadline: float = float("inf")) -> Iterator[None]:
+        """Turn paramiko's errors, which have three unrelated bases, into ours."""
+        try:
+            yield
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if self._session.is_active() and time.monotonic() >= deadline - 0.5:  # paramiko counts by another clock
+                raise _Overdue from error
+            raise failed(self._name, self._session, error) from error
+
+    def _first_line(self) -> bytes:
+        # A newline ends what `read` takes, so one inside the command travels as a variable.
+        command = shlex.quote(self._command).replace("\n", "'\"$newline\"'")
+        newline = "newline=$(printf '\\nx'); newline=${newline%x}; " if "\n" in self._command else ""
+        mark = self._mark.decode()
+        return f"{_ENVIRONMENT}; echo {mark} >&2; echo {mark} $$; {newline}eval {command}\n".encode()
+
+    def _exchange(self, channel: paramiko.Channel, packets: Iterator[bytes], deadline: float) -> None:
+        """Send and receive whatever can be, until the command has ended and all it wrote is here."""
+        packet: bytes | None = next(packets)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _Overdue
+            over = channel.closed or (bool(channel.eof_received) and channel.exit_status_ready())
+            moved = self._take(channel)
+            if over and not moved:
+                return
+            if packet is not None and not over:
+                if not packet:
+                    packet = next(packets, None)
+                if packet and (sent := self._send(channel, packet)):
+                    packet = packet[sent:] or next(packets, None)
+                    moved = True
+                if packet is None:
+                    with self._own_errors():
+                        channel.shutdown_write()
+            if not moved:
+                self._bell.hear(min(left, _IDLE if packet == b"" else 5.0))
+
+    def _send(self, channel: paramiko.Channel, packet: bytes) -> int:
+        with self._own_errors():
+            try:
+                return channel.send(packet) or len(packet)
+            except TimeoutError:
+                return 0
+            except OSError:
+                if not channel.closed:
+                    raise
+                return len(packet)  # the command ended without reading all: its status tells
+
+    def _take(self, channel: paramiko.Channel) -> bool:
+        errors = output = b""
+        with self._own_errors():
+            if channel.recv_stderr_ready():
+                errors = channel.recv_stderr(_PACKET)
+            if channel.recv_ready():
+                output = channel.recv(4 * _PACKET)
+        self._err.take(errors)
+        self._out.take(output)
+        return bool(errors or output)
+
+
+class _Output:
+    """What a command writes to stdout, from our mark on: whole, or line by line to a listener."""
+
+    def __init__(self, mark: bytes, on_line: Callable[[bytes], None] | None) -> None:
+        self._start = re.compile(mark + rb" ([0-9]+)\n")
+        self._on_line = on_line
+        self._before = b""
+        self._muted = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self.pid = 0
+        """The process id of the command's shell, as soon as it has spoken."""
+
+    @property
+    def started(self) -> bool:
+        """Whether the command's shell has spoken."""
+        return self.pid != 0
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes. Raises `_TooMuch` where more would have to be kept than is allowed."""
+        if not self.pid:
+            self._before += data
+            start = self._start.search(self._before)
+            if start is None:
+                self._before = self._before[-_NOISE_KEPT:]
+                return
+            self.pid = int(start[1])
+            data, self._before = self._before[start.end() :], b""
+        if self._muted:
+            return
+        if self._on_line and b"\n" in data:
+            lines = b"".join((*self._chunks, data)).split(b"\n")
+            data, self._chunks, self._size = lines.pop(), [], 0
+            for line in lines:
+                self._on_line(line)
+        if data:
+            self._size += len(data)
+            if self._size > OUTPUT_LIMIT:
+                raise _TooMuch
+            self._chunks.append(data)
+
+    def mute(self) -> None:
+        """Keep nothing, and tell the listener nothing, of what comes from now on."""
+        self._muted = True
+
+    def whole(self) -> bytes:
+        """Give all there was; with a listener nothing, after it has had a last line without a newline."""
+        whole = b"".join(self._chunks)
+        if not self._on_line:
+            return whole
+        if whole:
+            self._on_line(whole)
+        return b""
+
+    def noise(self) -> bytes:
+        """Give what came where the command's shell never spoke."""
+        return self._before
+
+
+class _Errors:
+    """What a command writes to stderr, from our mark on: the last of it."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark + b"\n"
+        self._started = False
+        self._kept = b""
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._kept += data
+        if not self._started and self._mark in self._kept:
+            self._started = True
+            self._kept = self._kept.partition(self._mark)[2]
+        if len(self._kept) > 2 * _STDERR_KEPT:
+            self._kept = self._kept[-_STDERR_KEPT:]
+
+    def whole(self) -> bytes:
+        """Give the last 64 KiB."""
+        return self._kept[-_STDERR_KEPT:]
+
+
+def _packets(first: bytes, stdin: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """Cut the input into what one SSH packet takes. An empty piece, which says "nothing yet", stays one."""
+    for chunk in (first, *((stdin,) if isinstance(stdin, bytes) else ())):
+        yield from (chunk[at : at + _PACKET] for at in range(0, len(chunk), _PACKET))
+    if not isinstance(stdin, bytes):
+        for chunk in stdin:
+            if not chunk:
+                yield chunk
+            yield from (chunk[at : at + _PACKET] for at in range(0, len(chunk), _PACKET))
+
+
+def _shortened(command: str) -> str:
+    """Give the beginning of a command for a message."""
+    line = " ".join(command.split())
+    return line if len(line) <= 100 else line[:97] + "..."
