@@ -1,0 +1,101 @@
+"""Programs of the operator's Debian that go into images: what must be installed, and layers made of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bootstrap.bundle.oci import Entry
+from bootstrap.errors import BootstrapError
+
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PACKAGES = {
+    "catatonit": "catatonit",
+    "xtables-nft-multi": "iptables",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "kmod": "kmod",
+    "ipset": "ipset",
+    "cp": "coreutils",
+    "ldd": "libc-bin",
+}
+"""The Debian package of each program that images are made from."""
+
+LAYERS = {"iptables": ("xtables-nft-multi", "nft", "conntrack", "kmod", "ipset"), "cp": ("cp",)}
+"""The programs of each layer that can be made."""
+
+_LINKS = {
+    "iptables": {
+        **{
+            f"/usr/sbin/{family}{suffix}": "xtables-nft-multi"
+            for family in ("iptables", "ip6tables")
+            for suffix in ("", "-save", "-restore")
+        },
+        "/usr/sbin/modprobe": "/usr/bin/kmod",
+    },
+    "cp": {},
+}
+_FOLDERS = {
+    "xtables-nft-multi": "/usr/sbin",
+    "nft": "/usr/sbin",
+    "conntrack": "/usr/sbin",
+    "ipset": "/usr/sbin",
+    "kmod": "/usr/bin",
+    "cp": "/bin",
+}
+_LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
+
+
+def find(program: str) -> Path | None:
+    """Give where `program` is installed, on the system's own path and not the user's."""
+    found = shutil.which(program, path=SEARCH)
+    return Path(found) if found else None
+
+
+def missing() -> dict[str, str]:
+    """Give the programs that are not installed, with the package of each."""
+    return {program: package for program, package in PACKAGES.items() if find(program) is None}
+
+
+def layer(tools: str) -> list[Entry]:
+    """Give the layer `tools`: `iptables` (what kube-proxy and flannel call; nftables is what it speaks), or `cp`.
+
+    With each program go the shared libraries that it needs, and with iptables its extensions.
+    """
+    entries: list[Entry] = []
+    programs = [_installed(program) for program in LAYERS[tools]]
+    for program, source in zip(LAYERS[tools], programs, strict=True):
+        entries.append(Entry(f"{_FOLDERS[program]}/{program}", source))
+    extensions = sorted(Path("/usr/lib").glob("*/xtables/*.so")) if tools == "iptables" else []
+    for extension in extensions:
+        if extension.is_symlink():
+            entries.append(Entry(str(extension), link=str(extension.readlink())))
+        else:
+            entries.append(Entry(str(extension), extension, mode=0o644))
+    libraries = _libraries([*programs, *(path for path in extensions if not path.is_symlink())])
+    entries += [Entry(library, Path(library)) for library in libraries]
+    entries += [Entry(path, link=target) for path, target in _LINKS[tools].items()]
+    return entries
+
+
+def _installed(program: str) -> Path:
+    found = find(program)
+    if found is None:
+        raise BootstrapError(f"{program} is not installed; it comes with the package {PACKAGES[program]}")
+    return found.resolve()
+
+
+def _libraries(programs: Iterable[Path]) -> Sequence[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LD_")} | {"LC_ALL": "C"}
+    done = subprocess.run(
+        ["ldd", *map(str, programs)], env=clean, capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode != 0 or "not found" in done.stdout:
+        raise BootstrapError(
+            f"the libraries of installed programs cannot be told; ldd says:\n{done.stdout}{done.stderr}"
+        )
+    return sorted(set(_LIBRARY.findall(done.stdout)))
