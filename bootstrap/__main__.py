@@ -1,0 +1,5 @@
+"""`python -m bootstrap` is `kubestrap`."""
+
+from bootstrap.cli import main
+
+main()

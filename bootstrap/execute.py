@@ -1,0 +1,314 @@
+"""Doing a plan: the one loop in which machines and the cluster are changed.
+
+Hosts go on freely beside each other within a stage; a host's consecutive steps on the machine go there at once. A
+host that fails does nothing more, the others go on, and the failures are raised together at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from bootstrap import batch, cluster, diagnosis, lock
+from bootstrap.api import Api
+from bootstrap.errors import ApiError, BootstrapError, HostError, HostsFailed, StepFailed, WaitTimedOut
+from bootstrap.events import Event, HostFailed, Listener, PhaseDone, PhaseStarted, Sending, State, StepDone, Waiting
+from bootstrap.parallel import pool, settle
+from bootstrap.plan import Phase, Plan, Task
+from bootstrap.steps import (
+    ApiAbsent,
+    ApiObject,
+    ApiStep,
+    ApiWait,
+    Binary,
+    Command,
+    HostStep,
+    Image,
+    NodeMarks,
+    Step,
+    Unit,
+    Wait,
+    title,
+)
+from bootstrap.transport.base import Host
+
+_STEP_SECONDS = 120.0  # what a step without a limit of its own may take
+_UPLOAD_SECONDS = 60.0
+_UPLOAD_BYTES_A_SECOND = 256 * 1024  # slower than this is taken for a dead link
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a plan is done with. `api` opens a connection to the API server; it is called once a host that needs it.
+
+    `lease` are the locks under which the work is done; `hosts` are guarded by it.
+    """
+
+    hosts: Mapping[str, Host]
+    api: Callable[[], AbstractContextManager[Api]]
+    open_blob: Callable[[str], BinaryIO]
+    lease: lock.Lease | None = None
+
+
+def execute(plan: Plan, means: Means, listener: Listener) -> None:
+    """Do `plan`. Every step ends as an event; a step that finds everything right changes nothing.
+
+    Raises `HostsFailed` with each failed host's error, after the others are done. A host that failed, and a plan
+    whose first control-plane host failed, go no further. Where a signal ends it, nothing new is begun, and nothing
+    is waited for.
+    """
+    talking = threading.Lock()
+    stop = threading.Event()
+
+    def tell(event: Event) -> None:
+        with talking:
+            if not stop.is_set():
+                listener(event)
+
+    failures: dict[str, BootstrapError] = {}
+    for stage in plan.stages:
+        hosts = [host for host in stage.hosts if host not in failures]
+        if not hosts:
+            break
+        try:
+            with pool(len(hosts)) as workers:
+                runs = {host: workers.submit(_Run(host, means, tell, stop).tasks, stage.of(host)) for host in hosts}
+                for host, run in runs.items():
+                    settle(run)
+                    error = run.result()
+                    if error:
+                        failures[host] = error
+        except BaseException:
+            stop.set()
+            if means.lease:
+                means.lease.stop()
+            raise
+    if failures:
+        succeeded = {task.node.name for task in plan.tasks} - failures.keys()
+        raise HostsFailed(failures, sorted(succeeded))
+
+
+class _Run:
+    """One host's way through a stage."""
+
+    def __init__(self, name: str, means: Means, tell: Listener, stop: threading.Event) -> None:
+        self._stop = stop
+        self._name = name
+        self._means = means
+        self._tell = tell
+        self._phase: Phase | None = None
+        self._began = 0.0
+        self._changed = 0
+        self._steps = 0
+
+    def tasks(self, tasks: Sequence[Task]) -> BootstrapError | None:
+        """Do the tasks. Gives the error that ended them early."""
+        try:
+            with ExitStack() as stack:
+                api: Api | None = None
+                for group in _groups(tasks):
+                    if self._stop.is_set():
+                        return None
+                    if isinstance(group, _ApiGroup):
+                        self._enter(group.phase)
+                        api = api or stack.enter_context(self._means.api())
+                        self._api(group, api)
+                    else:
+                        self._batch(group)
+                self._leave()
+        except BootstrapError as error:
+            self._tell(HostFailed(self._name, self._phase.name if self._phase else "", error))
+            return error
+        return None
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is self._phase:
+            return
+        self._leave()
+        self._phase, self._began, self._changed, self._steps = phase, time.monotonic(), 0, 0
+        self._tell(PhaseStarted(self._name, phase.name))
+
+    def _leave(self) -> None:
+        if self._phase:
+            seconds = time.monotonic() - self._began
+            self._tell(PhaseDone(self._name, self._phase.name, seconds, self._changed, self._steps))
+        self._phase = None
+
+    def _done(self, step: Step, how: str | None) -> None:
+        assert self._phase
+        self._steps += 1
+        self._changed += how is not None
+        state: State = "same" if how is None else "changed"
+        self._tell(StepDone(self._name, self._phase.name, title(step), state, how or ""))
+
+    def _api(self, group: _ApiGroup, api: Api) -> None:
+        name, phase = self._name, group.phase.name
+        for step in group.steps:
+            if self._stop.is_set():
+                return
+            if self._means.lease:
+                self._means.lease.check(name)
+
+            def waiting(what: str, elapsed: float, limit: float) -> None:
+                self._tell(Waiting(name, phase, what, elapsed, limit))
+
+            try:
+                how = cluster.do(step, api, on_wait=waiting)
+            except HostError:
+                raise
+            except (ApiError, OSError) as error:
+                raise StepFailed(name, phase, title(step), str(error)) from error
+            self._done(step, how)
+
+    def _batch(self, group: _Batch) -> None:
+        host = self._means.hosts[self._name]
+        steps = [step for _, step in group]
+        self._enter(group[0][0])
+        self._send(host, steps)
+        failed: list[batch.Failed] = []
+
+        def hear(line: bytes) -> None:
+            match batch.parse(line):
+                case batch.Same(number):
+                    self._step_done(group, number, None)
+                case batch.Changed(number, how):
+                    self._step_done(group, number, how)
+                case batch.StillWaiting(number, elapsed):
+                    phase, step = group[number]
+                    limit = step.seconds if isinstance(step, Wait) else 0.0
+                    self._tell(Waiting(self._name, phase.name, title(step), elapsed, limit))
+                case batch.Failed() as answer:
+                    failed.append(answer)
+                case batch.Needed():
+                    pass
+
+        stdin = batch.compile_steps(steps)
+        result = host.run(batch.COMMAND, stdin=stdin, seconds=_limit(steps), on_line=hear)
+        if failed:
+            raise self._error(group, failed[0])
+        if result.status != 0:
+            text = result.stderr.decode(errors="replace").strip()
+            phase, step = group[min(self._number, len(group) - 1)]
+            what = f"the script on the machine ended with {result.status}: {text or 'it said nothing'}"
+            raise StepFailed(self._name, phase.name, title(step), what)
+
+    _number = 0
+
+    def _step_done(self, group: _Batch, number: int, how: str | None) -> None:
+        phase, step = group[number]
+        self._enter(phase)
+        self._done(step, how)
+        self._number = number + 1
+        if number + 1 < len(group):
+            self._enter(group[number + 1][0])
+
+    def _error(self, group: _Batch, failed: batch.Failed) -> HostError:
+        phase, step = group[failed.step]
+        self._enter(phase)
+        if failed.kind == "lock":
+            return lock.lost(self._name)
+        text = diagnosis.explained(failed.text) if isinstance(step, Wait) and step.evidence else failed.text
+        if failed.kind != "time":
+            what = f"it cannot come about\n{text}" if isinstance(step, Wait) else text
+            return StepFailed(self._name, phase.name, title(step), what.strip())
+        limit = step.seconds if isinstance(step, Wait | Command) else _STEP_SECONDS
+        what = f"phase {phase.name}: waited {limit:g} s for {title(step)}, in vain"
+        return WaitTimedOut(self._name, f"{what}\n{text}".strip())
+
+    def _send(self, host: Host, steps: Sequence[HostStep]) -> None:
+        """Bring the blobs that `steps` use and the machine lacks."""
+        asking = batch.compile_needs(steps)
+        if asking is None:
+            return
+        needed: set[str] = set()
+
+        def hear(line: bytes) -> None:
+            answer = batch.parse(line)
+            if isinstance(answer, batch.Needed):
+                needed.add(answer.digest)
+
+        result = host.run(batch.COMMAND, stdin=asking, seconds=_limit(steps), on_line=hear)
+        self._must(result.status, result.stderr, steps)
+        blobs = {step.digest: step.size for step in steps if isinstance(step, Binary | Image)}
+        sending = [(digest, size) for digest, size in blobs.items() if digest in needed]
+        if not sending:
+            return
+        total = sum(size for _, size in sending)
+        seconds = _UPLOAD_SECONDS + total / _UPLOAD_BYTES_A_SECOND
+        pieces = self._counted(batch.stream(sending, self._means.open_blob), total)
+        result = host.run(batch.RECEIVE, stdin=pieces, seconds=seconds)
+        self._must(result.status, result.stderr, steps)
+
+    def _must(self, status: int, stderr: bytes, steps: Sequence[HostStep]) -> None:
+        if status != 0:
+            assert self._phase
+            first = next(step for step in steps if isinstance(step, Binary | Image))
+            text = stderr.decode(errors="replace").strip() or f"status {status}"
+            raise StepFailed(self._name, self._phase.name, title(first), f"files did not reach the machine: {text}")
+
+    def _counted(self, pieces: Iterator[bytes], total: int) -> Iterator[bytes]:
+        assert self._phase
+        sent = 0
+        told = time.monotonic()
+        for piece in pieces:
+            yield piece
+            sent += len(piece)
+            if time.monotonic() - told > 1:
+                told = time.monotonic()
+                self._tell(Sending(self._name, self._phase.name, min(sent, total), total))
+
+
+_Batch = list[tuple[Phase, HostStep]]
+
+
+@dataclass(frozen=True, slots=True)
+class _ApiGroup:
+    phase: Phase
+    steps: list[ApiStep]
+
+
+def _groups(tasks: Sequence[Task]) -> Iterator[_Batch | _ApiGroup]:
+    """Part a host's steps into what goes to the machine at once, and what is done at the API server, in order."""
+    pending: _Batch = []
+    for task in tasks:
+        api: list[ApiStep] = []
+        for step in task.steps:
+            if isinstance(step, ApiObject | ApiAbsent | NodeMarks | ApiWait):
+                if pending:
+                    yield pending
+                    pending = []
+                api.append(step)
+            else:
+                if api:
+                    yield _ApiGroup(task.phase, api)
+                    api = []
+                pending.append((task.phase, step))
+        if api:
+            yield _ApiGroup(task.phase, api)
+    if pending:
+        yield pending
+
+
+def _limit(steps: Sequence[HostStep]) -> float:
+    """Give the seconds that a batch may take at most: the sum of what its steps may."""
+    return 60 + sum(_seconds(step) for step in steps)
+
+
+def _seconds(step: HostStep) -> float:
+    match step:
+        case Wait(seconds=seconds):
+            return seconds + 100
+        case Command(seconds=seconds):
+            return 3 * seconds + 15
+        case Image():
+            return 720
+        case Unit():
+            return 2 * _STEP_SECONDS
+        case Binary():
+            return _STEP_SECONDS
+        case _:
+            return 5

@@ -1,0 +1,346 @@
+"""`join`: workers become Nodes by a bootstrap token, all at once; with admin rights on the cluster, or without."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+import yaml
+
+from bootstrap import discovery, kubeconfig, lock, paths, phases, plan, run, tokens
+from bootstrap.api import Api
+from bootstrap.connections import Connections, connected
+from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem
+from bootstrap.events import HostFailed, Listener, Waiting
+from bootstrap.execute import Means
+from bootstrap.gather import Gathered, Request, gather
+from bootstrap.parallel import attempt
+from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of
+from bootstrap.site import Joining, Node, Site, Token
+from bootstrap.spec import Host as Machine
+from bootstrap.spec import Inventory, seconds
+
+TOKEN_LIFETIME = datetime.timedelta(minutes=30)
+"""How long the token of a run is valid at most. It is deleted when the run ends; this is for a run that is killed."""
+_REACH_SECONDS = 15.0
+_LAST_WORD_SECONDS = 3.0
+RUN_DESCRIPTION = "kubestrap join: made for one run and deleted at its end"
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What a user without admin rights holds of a cluster. `server` is `HOST:PORT` or a URL of that."""
+
+    server: str
+    ca_cert_hashes: tuple[str, ...]
+    token: Token = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The workers that are Nodes now, and what is left to somebody with admin rights."""
+
+    hosts: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Way(run.Way):
+    """How a join goes about its plan, and how it has a token for its time, if it needs one (`token`)."""
+
+    token: Callable[[Api, bool], AbstractContextManager[Token | None]]
+
+
+def join(
+    inventory: Inventory,
+    request: Request,
+    listener: Listener,
+    warn: Callable[[Problem], None],
+    way: Way | None = None,
+) -> Joined:
+    """Join every worker of `inventory` that has not joined yet, and mend those that have.
+
+    A worker that fails or is not reached does not stop the others; all failures are raised together as
+    `HostsFailed` at the end. Raises other `BootstrapError`s where nothing could be begun.
+    """
+    way = way or DOING
+    workers = _workers(inventory, request)
+    workflow = request.phases(phases.JOIN)
+    bundle = bundle_of(inventory)
+    first = next(machine for machine in inventory.hosts if machine.is_control_plane)
+    with (
+        connected(inventory, [first, *workers]) as connections,
+        way.lease("join") as lease,
+    ):
+        if first.name in connections.failures:
+            raise HostsFailed(connections.failures, list(connections.hosts))
+        gathered = _gather(inventory, connections, request, warn, lease)
+        node = next((node for node in gathered.nodes if node.name == first.name), None)
+        if node is None:
+            raise HostsFailed(gathered.failures, [])
+        control_plane = control_plane_of(inventory, connections.hosts[first.name], node)
+        failures = {**connections.failures, **gathered.failures}
+        nodes = [node for node in gathered.nodes if not node.host.is_control_plane]
+        with control_plane.api() as api:
+            failures |= _strangers(api, nodes, control_plane.ca)
+            nodes = [node for node in nodes if node.name not in failures]
+            with way.token(api, any(not _has_joined(node) for node in nodes)) as token:
+                request.secrets.learn(str(token or "").encode())
+                failures |= _unreaching(connections, nodes, control_plane)
+                nodes = [node for node in nodes if node.name not in failures]
+                site = Site(
+                    inventory.cluster,
+                    (control_plane.node, *nodes),
+                    bundle.contents,
+                    joining=_invited(api, inventory, control_plane, token),
+                    endpoint_address=control_plane.node.address,
+                )
+                means = Means(connections.hosts, control_plane.api, bundle.open, lease)
+                done = _work(_planned(request, workflow, site, nodes), means, way, listener, failures)
+    return Joined(tuple(done))
+
+
+def join_invited(
+    inventory: Inventory,
+    invitation: Invitation,
+    request: Request,
+    listener: Listener,
+    warn: Callable[[Problem], None],
+    way: Way | None = None,
+) -> Joined:
+    """Join the workers of `inventory` to the cluster of `invitation`, without admin rights on it.
+
+    Discovery is kubeadm's, made from each joining machine. What takes admin rights is left as commands.
+    """
+    way = way or DOING
+    workers = _workers(inventory, request)
+    workflow = request.phases(phases.JOIN)
+    bundle = bundle_of(inventory)
+    timeouts = inventory.cluster.timeouts
+    with connected(inventory, workers) as connections, way.lease("join") as lease:
+
+        def discover(name: str) -> Joining:
+            host, token = connections.hosts[name], invitation.token
+            cluster = discovery.discover(
+                host,
+                invitation.server,
+                token,
+                invitation.ca_cert_hashes,
+                seconds=seconds(timeouts.discovery),
+                on_wait=lambda what, elapsed, limit: listener(Waiting(name, "discovery", what, elapsed, limit)),
+            )
+            with discovery.connect(host, cluster, token, seconds=seconds(timeouts.kubernetes_api_call)) as api:
+                read = discovery.read_cluster(api, cluster, token)
+            _check_skew(name, inventory.cluster.kubernetes_version, read.kubernetes_version)
+            return read.joining
+
+        found, refused = attempt(list(connections.hosts), discover)
+        reached = Connections(
+            {name: host for name, host in connections.hosts.items() if name in found},
+            {**connections.failures, **refused},
+        )
+        if not found:
+            raise HostsFailed(reached.failures, [])
+        gathered = _gather(inventory, reached, request, warn, lease)
+        failures = {**reached.failures, **gathered.failures}
+        nodes = [node for node in gathered.nodes if node.name in found]
+        joining = next(iter(found.values()))
+        site = Site(
+            inventory.cluster,
+            tuple(nodes),
+            bundle.contents,
+            joining=joining,
+            endpoint_address=_address(invitation.server, joining.server),
+            admin=False,
+        )
+        means = Means(connections.hosts, _no_api, bundle.open, lease)
+        done = _work(_planned(request, workflow, site, nodes), means, way, listener, failures)
+    return Joined(tuple(done), tuple(f"kubectl label node {name} node-role.kubernetes.io/worker=" for name in done))
+
+
+def _check_skew(host: str, ours: str, theirs: str) -> None:
+    """Refuse a kubelet that is newer than the control plane (Kubernetes' version skew policy)."""
+    if theirs and _minor(ours) > _minor(theirs):
+        raise HostError(
+            host,
+            f"the cluster runs Kubernetes {theirs}, and a kubelet of {ours} would be newer than its control plane: "
+            "set cluster.kubernetesVersion to the cluster's",
+        )
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def _gather(
+    inventory: Inventory,
+    connections: Connections,
+    request: Request,
+    warn: Callable[[Problem], None],
+    lease: lock.Lease | None,
+) -> Gathered:
+    machines = [machine for machine in inventory.hosts if machine.name in connections.hosts]
+    gathered = gather(
+        machines, connections.hosts, inventory.cluster, request, workflow="join", platform=PLATFORM, lease=lease
+    )
+    for problem in gathered.warnings:
+        warn(problem)
+    return gathered
+
+
+def _workers(inventory: Inventory, request: Request) -> tuple[Machine, ...]:
+    workers = [machine for machine in inventory.hosts if not machine.is_control_plane]
+    if not workers:
+        raise ConfigError("the inventory has no workers: every host has the role control-plane")
+    return request.machines(inventory, workers)
+
+
+def _planned(request: Request, workflow: Sequence[plan.Phase], site: Site, nodes: Sequence[Node]) -> plan.Plan:
+    todo = plan.build(workflow, site, nodes=nodes)
+    request.secrets.learn(*todo.hidden)
+    return todo
+
+
+def _work(
+    todo: plan.Plan, means: Means, way: Way, listener: Listener, failures: Mapping[str, BootstrapError]
+) -> list[str]:
+    """Do the plan, give the hosts that are done, and raise its failures with those from before."""
+    for name, error in failures.items():
+        listener(HostFailed(name, "", error))
+    failed = dict(failures)
+    guarded = means.lease.guard(means.hosts) if means.lease else means.hosts
+    try:
+        way.walk(todo, replace(means, hosts=guarded), listener)
+    except HostsFailed as error:
+        failed |= error.failures
+    done = [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed]
+    if failed:
+        raise HostsFailed(failed, done)
+    return done
+
+
+def _no_api() -> Api:
+    raise ConfigError("this needs admin rights on the cluster, which a run with --server does not have")
+
+
+def _has_joined(node: Node) -> bool:
+    return node.facts.bootstrapped
+
+
+def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, BootstrapError]:
+    """Find hosts that belong to another cluster, and new ones whose name a Ready Node bears already."""
+    wrong: dict[str, BootstrapError] = {}
+    for node in nodes:
+        held = node.facts.files.get(f"{paths.PKI}/ca.crt")
+        if paths.KUBELET_CONF in node.facts.files and held is not None and held.strip() != ca.strip():
+            wrong[node.name] = HostError(
+                node.name, "the machine belongs to another cluster (its ca.crt is another): reset it there first"
+            )
+        elif not _has_joined(node):
+            live = api.get_object("v1", "Node", node.name)
+            conditions = (live or {}).get("status", {}).get("conditions", [])
+            if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+                wrong[node.name] = HostError(
+                    node.name,
+                    "a Node of this name is in the cluster and Ready, and this machine is not it: "
+                    "give the host another name, or delete the Node if its machine is gone",
+                )
+    return wrong
+
+
+@contextmanager
+def _token(api: Api, needed: bool) -> Iterator[Token | None]:
+    """Have a token for the time of a run, where one is needed; what earlier runs left behind goes too.
+
+    The lock of the control plane proves that no other run is going on that could need its own.
+    """
+    for info in tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE)):
+        if info.description == RUN_DESCRIPTION:
+            api.delete("v1", "Secret", tokens.secret_name(info.id), tokens.NAMESPACE)
+    if not needed:
+        yield None
+        return
+    token = tokens.make()
+    expires = datetime.datetime.now(datetime.UTC) + TOKEN_LIFETIME
+    api.create(tokens.secret_manifest(token, expires=expires, description=RUN_DESCRIPTION))
+    name = tokens.secret_name(token.id)
+    try:
+        yield token
+    except Exception:
+        api.delete("v1", "Secret", name, tokens.NAMESPACE)
+        raise
+    except BaseException:
+        # A signal does not wait for an API server that is slow to answer.
+        last = threading.Thread(target=api.delete, args=("v1", "Secret", name, tokens.NAMESPACE), daemon=True)
+        last.start()
+        last.join(_LAST_WORD_SECONDS)
+        raise
+    api.delete("v1", "Secret", name, tokens.NAMESPACE)
+
+
+@contextmanager
+def _no_token(_: Api, needed: bool) -> Iterator[Token | None]:
+    """Have something in the place of a token, for a look: the cluster does not know it."""
+    yield Token("", "") if needed else None
+
+
+DOING = Way(run.DOING.walk, run.DOING.lease, _token)
+LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, _no_token)
+"""The way of a dry run: nothing is changed, neither on machines nor in the cluster."""
+
+
+def _invited(api: Api, inventory: Inventory, control_plane: ControlPlane, token: Token | None) -> Joining:
+    """Give what workers need, read with admin rights over the control plane's own connection."""
+    found = api.get_object("v1", "ConfigMap", "kubelet-config", "kube-system")
+    if found is None:
+        raise ConfigError(
+            "the cluster has no ConfigMap kube-system/kubelet-config: run `kubestrap init` to its end first"
+        )
+    return Joining(
+        server=kubeconfig.endpoint(inventory.cluster),
+        ca=control_plane.ca,
+        token=token or Token("", ""),
+        kubelet_config=yaml.safe_load(found["data"]["kubelet"]),
+        dns_domain=inventory.cluster.networking.dns_domain,
+    )
+
+
+def _unreaching(
+    connections: Connections, nodes: Sequence[Node], control_plane: ControlPlane
+) -> dict[str, BootstrapError]:
+    """Try, from each worker, the way to the API server that its kubelet will take, and give who found none."""
+    cluster = control_plane.inventory.cluster
+
+    def reach(name: str) -> None:
+        with Api.connect(
+            connections.hosts[name],
+            control_plane.node.address if cluster.endpoint.kind == "local-proxy" else cluster.endpoint_name,
+            cluster.endpoint.port,
+            server_name=cluster.endpoint_name,
+            ca=control_plane.ca,
+            seconds=_REACH_SECONDS,
+        ) as api:
+            api.get("/version")
+
+    _, failures = attempt([node.name for node in nodes if not _has_joined(node)], reach)
+    return failures
+
+
+def _address(asked: str, server: str) -> str:
+    """Give the address that the cluster's own name for its server leads to, where the user gave one."""
+    given = urlsplit(asked if "://" in asked else f"https://{asked}").hostname or ""
+    name = urlsplit(server).hostname or ""
+    return given if _is_address(given) and not _is_address(name) else ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,110 @@
+# What batch.sh and look.sh know of a machine, none of which changes it. Sourced by main.sh, before one of the two.
+# Needs POSIX sh, GNU coreutils and systemd. $d is the batch's own folder (in memory, 0700), $i the step's number.
+#
+# Answers, a line each, fields parted by tabs (those of batch.sh and look.sh stand there):
+#   same i | failed i kind base64(text)
+set -u
+umask 077
+LC_ALL=C
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL PATH
+state=/var/lib/kubestrap
+blobs=$state/blobs/sha256
+tab=$(printf '\t')
+
+same() { printf 'same\t%s\n' "$i"; }
+
+# Ends the batch with what stands in $d/why. $1: step, time, state or lock.
+fail() {
+	printf 'failed\t%s\t%s\t%s\n' "$i" "$1" "$(tail -c 20000 "$d/why" | base64 -w 0)"
+	exit 3
+}
+
+die() {
+	printf '%s\n' "$*" >"$d/why"
+	fail step
+}
+
+must() {
+	"$@" 2>"$d/error" && return
+	{ printf '%s: ' "$*" && cat "$d/error"; } >"$d/why"
+	fail step
+}
+
+# Before each step: a batch of a run (lock.sh) goes on only while that run holds the machine's lock.
+begin() { # step
+	i=$1
+	if [ -z "${KUBESTRAP_RUN-}" ]; then return; fi
+	{ IFS= read -r held </run/kubestrap/lock && [ "$held" = "held $KUBESTRAP_RUN" ]; } 2>/dev/null && return
+	echo 'the lock of this machine is not held by this run any more' >"$d/why"
+	fail lock
+}
+
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
+modes() { stat -c %a:%u:%g -- "$1" 2>/dev/null; }
+
+file_is_right() { [ -f "$1" ] && [ ! -L "$1" ] && cmp -s -- "$2" "$1"; } # path content
+mode_is_right() { [ "$(modes "$1")" = "$2:0:0" ]; }                     # path mode
+link_is_right() { [ "$(readlink -- "$1")" = "$2" ]; }                   # path target
+
+# What systemd says of unit $1, for the questions below.
+ask_unit() {
+	systemctl show -p NeedDaemonReload -p ActiveState -p UnitFileState -p LoadState -- "$1" >"$d/unit" 2>"$d/error"
+}
+unit_is_stale() { grep -q '^NeedDaemonReload=yes' "$d/unit"; }
+unit_is_enabled() { grep -q '^UnitFileState=enabled$' "$d/unit"; }
+unit_is_active() { grep -q '^ActiveState=active$' "$d/unit"; }
+unit_is_off() { ! grep -Eq '^(UnitFileState=enabled.*|ActiveState=(active|activating|reloading))$' "$d/unit"; }
+unit_is_fresh() { [ -f "$1" ] && ! grep -q -v -x -F -f "$1" "$d/uses"; } # stamp
+
+# What is remembered of a file that we placed, so that it need not be read again: digest, size, time, mode.
+print_of() { stat -c '%s:%Y:%a:%u:%g' -- "$1" 2>/dev/null; }
+
+memory_of() { printf '%s/placed/%s' "$state" "$(printf %s "$1" | tr / _)"; }
+digest_of() { sha256sum <"$1" | cut -c 1-64; }
+
+# Whether a binary is right; $was_read tells whether it had to be read for that (yes or nothing).
+binary_is_right() { # path digest size mode
+	was_read=
+	[ -f "$1" ] && [ ! -L "$1" ] || return 1
+	case $(print_of "$1") in "$3":*:"$4":0:0) ;; *) return 1 ;; esac
+	memory=$(memory_of "$1")
+	if [ -f "$memory" ] && [ "$(cat "$memory")" = "$2 $(print_of "$1")" ]; then return 0; fi
+	was_read=yes
+	[ "$(digest_of "$1")" = "$2" ]
+}
+
+# One listing serves every image of a batch; it is asked for again after a change. $unlisted: there is none to have.
+images() {
+	[ -s "$d/images" ] && return
+	unlisted=
+	timeout 60 ctr -n k8s.io images ls >"$d/images" 2>/dev/null && return
+	unlisted=yes
+	: >"$d/images"
+}
+
+image_is_there() { # reference target
+	images
+	awk -v name="$1" -v target="$2" '$1 == name && $3 == target { found = 1 } END { exit !found }' "$d/images"
+}
+image_is_right() { # reference target
+	images
+	awk -v name="$1" -v target="$2" '
+		$1 == name && $3 == target && /io\.cri-containerd\.pinned=pinned/ { found = 1 } END { exit !found }' "$d/images"
+}
+
+has_blob() { [ -f "$blobs/$1" ] && [ "$(stat -c %s -- "$blobs/$1")" = "$2" ]; }
+
+# What a unit was started with: small files by what they hold, large ones by size and time. What is gone is no change.
+uses() {
+	for used; do
+		[ -f "$used" ] || continue
+		if [ "$(stat -c %s -- "$used")" -gt 1048576 ]; then stat -c '%n %s %Y' -- "$used"; else cksum -- "$used"; fi
+	done
+}
+
+limited() { # seconds script stdin
+	timeout -k 5 "$1" sh "$d/$2" <"$3" >"$d/out" 2>&1
+}
+
+milliseconds() { echo "$(($(date +%s%N) / 1000000))"; }

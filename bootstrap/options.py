@@ -1,0 +1,99 @@
+"""Options that several commands share, worded once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bootstrap.output import FORMATS, Output
+
+InventoryOption = Annotated[Path, typer.Option("-i", "--inventory", help="The inventory file.", metavar="FILE")]
+INVENTORY = Path("inventory.yaml")
+
+SkipPhases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skip-phases", help="Leave out these phases or groups, e.g. addon/flannel,prepare.", metavar="NAMES"
+    ),
+]
+IgnorePreflight = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-preflight-errors", help="Go on in spite of these checks, by name; all of them: all.", metavar="NAMES"
+    ),
+]
+Until = Annotated[
+    str, typer.Option("--until", help="Do nothing after this phase or group.", metavar="PHASE", show_default=False)
+]
+Limit = Annotated[list[str] | None, typer.Option("--limit", help="Only on these hosts.", metavar="HOSTS")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing (diff).")]
+DetailedExitcode = Annotated[
+    bool, typer.Option("--detailed-exitcode", help="Exit with 11 where something would change.")
+]
+PhaseNames = Annotated[list[str], typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE")]
+
+
+class Workflow(StrEnum):
+    """What machines are put through, phase by phase."""
+
+    INIT = "init"
+    JOIN = "join"
+
+
+WorkflowArgument = Annotated[Workflow, typer.Argument(help="Which command's work.")]
+
+
+def _format(text: str) -> str:
+    if text not in FORMATS:
+        raise typer.BadParameter(f"it must be {' or '.join(FORMATS)}, not {text!r}")
+    return text
+
+
+def _output(context: typer.Context, chosen: str) -> Output:
+    """Give the way out of this call of the command line, told its form."""
+    output: Output = context.find_root().obj
+    output.format = "json" if chosen == "json" else "text"
+    return output
+
+
+OutputOption = Annotated[
+    Output,
+    typer.Option(
+        "--output",
+        help="How events and data are told: text, or json (docs/events.md).",
+        metavar="|".join(FORMATS),
+        parser=_format,
+        default_factory=lambda: "text",
+        callback=_output,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+"""Every command has it, and tells everything through it: `def command(..., *, output: OutputOption)`."""
+
+
+def listed(values: list[str] | None) -> tuple[str, ...]:
+    """Give the names of an option that may be repeated and may hold several, parted by commas."""
+    return tuple(name.strip() for value in values or () for name in value.split(",") if name.strip())
+
+
+def require_no_options(context: typer.Context) -> None:
+    """Refuse options that stand before the name of a subcommand, where they would be lost. Raises `UsageError`."""
+    from bootstrap.errors import UsageError
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{words} must stand after `{context.invoked_subcommand}`")
+
+
+def require_together(*, looking: bool, detailed_exitcode: bool) -> None:
+    """Refuse `--detailed-exitcode` for a run that changes machines. Raises `UsageError`."""
+    from bootstrap.errors import UsageError
+
+    if detailed_exitcode and not looking:
+        raise UsageError("--detailed-exitcode goes with --dry-run, which is missing")

@@ -1,0 +1,199 @@
+"""What a run would do, from the inventory alone: no machine is asked, so what only machines know stays unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bootstrap import phases, plan
+from bootstrap.bundle import catalog
+from bootstrap.gather import Request
+from bootstrap.phases import kubelet
+from bootstrap.plan import Phase, Task
+from bootstrap.site import Artifact, Contents, Facts, ImageArtifact, Joining, Node, Site, Token
+from bootstrap.spec import Cluster, Inventory
+from bootstrap.spec import Host as Machine
+from bootstrap.steps import (
+    Absent,
+    ApiAbsent,
+    ApiObject,
+    ApiWait,
+    Binary,
+    Command,
+    Directory,
+    File,
+    Image,
+    Link,
+    NodeMarks,
+    Step,
+    Unit,
+    UnitOff,
+    Wait,
+    title,
+)
+
+WORKFLOWS: Mapping[str, Sequence[Phase]] = {"init": phases.INIT, "join": phases.JOIN}
+ANY = "HOST"
+"""Stands for each host's own name where several hosts are told of at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is done on some hosts, which differ in nothing but their names and addresses."""
+
+    hosts: tuple[str, ...]
+    tasks: tuple[Task, ...]
+
+
+def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list[Outline], list[str]]:
+    """Give what `workflow` (`init` or `join`) does by host, and what of it is unknown, without asking anybody.
+
+    Raises `UsageError` for phases and hosts that there are not.
+    """
+    part = [machine for machine in inventory.hosts if machine.is_control_plane == (workflow == "init")]
+    chosen = request.phases(WORKFLOWS[workflow])
+    machines = request.machines(inventory, part)
+    alike: dict[tuple[str, ...], list[Machine]] = {}
+    for machine in machines:
+        key = (str(machine.roles), str(machine.labels), str(machine.taints), str(machine.kubelet))
+        alike.setdefault(key, []).append(machine)
+    site = unseen(inventory)
+    outlines = []
+    for group in alike.values():
+        first = group[0] if len(group) == 1 else group[0].model_copy(update={"name": ANY})
+        todo = plan.build(chosen, site, nodes=[_node(first)])
+        outlines.append(Outline(tuple(machine.name for machine in group), todo.tasks))
+    return outlines, list(_unknown(machines))
+
+
+def unseen(inventory: Inventory) -> Site:
+    """Give the site of machines that nobody has looked at: what they hold, and new keys, are said to be unknown."""
+    cluster = inventory.cluster
+    nodes = tuple(_node(machine) for machine in inventory.hosts if machine.is_control_plane)
+    joining = Joining(
+        server=f"https://{cluster.control_plane_endpoint}",
+        ca=b"unknown",
+        token=Token("unknown", "unknown"),
+        kubelet_config=kubelet.cluster_config(cluster),
+        dns_domain=cluster.networking.dns_domain,
+    )
+    files = {node.name: _Unseen() for node in nodes}
+    address = nodes[0].address if nodes else ""
+    return Site(cluster, nodes, _contents(cluster), files, joining, endpoint_address=address)
+
+
+def text(outlines: Sequence[Outline], unknown: Sequence[str]) -> Iterator[str]:
+    """Give the lines for people."""
+    for part in outlines:
+        yield f"{_hosts(part.hosts)}:"
+        for task in part.tasks:
+            if task.steps:
+                yield f"  {task.phase.name}"
+                yield from (f"    {described(step)}" for step in task.steps)
+        yield ""
+    if unknown:
+        yield "Unknown until the machines are looked at (kubestrap diff):"
+        yield from (f"  {line}" for line in unknown)
+
+
+def data(outlines: Sequence[Outline], unknown: Sequence[str]) -> dict[str, object]:
+    """Give the same for programs."""
+    hosts = [
+        {
+            "hosts": part.hosts,
+            "phases": [
+                {"phase": task.phase.name, "steps": [described(step) for step in task.steps]} for task in part.tasks
+            ],
+        }
+        for part in outlines
+    ]
+    return {"plans": hosts, "unknown": unknown}
+
+
+def writes(name: str, workflow: str) -> list[str]:
+    """List what the phase `name` of `workflow` leaves behind, as its steps on an ordinary machine say."""
+    roles = ("control-plane", "worker")
+    described_hosts = [{"name": role, "address": role, "roles": [role]} for role in roles]
+    sample = Inventory.model_validate({"hosts": described_hosts})
+    hosts = tuple(host.model_copy(update={"name": ANY}) for host in sample.hosts)
+    site = unseen(sample.model_copy(update={"hosts": hosts}))
+    found = [phase for phase in WORKFLOWS[workflow] if phase.name == name]
+    nodes = [_node(host) for host in hosts if host.is_control_plane == (workflow == "init")]
+    tasks = plan.build(found, site, nodes=nodes).tasks
+    kept = [step for task in tasks for step in task.steps if not isinstance(step, Wait | ApiWait)]
+    return list(dict.fromkeys(described(step) for step in kept))
+
+
+def described(step: Step) -> str:
+    """Say in a few words what a step is for."""
+    match step:
+        case File(secret=secret, mode=mode):
+            return f"file {title(step)} ({'secret, ' if secret else ''}{mode:04o})"
+        case Directory(mode=mode):
+            return f"directory {title(step)} ({mode:04o})"
+        case Link(target=target):
+            return f"link {title(step)} to {target}"
+        case _:
+            return _WORDS[type(step)].format(title(step))
+
+
+_WORDS: Mapping[type, str] = {
+    Absent: "no file {}",
+    Binary: "program {}",
+    Image: "{}",
+    Unit: "unit {} enabled and active",
+    UnitOff: "unit {} off",
+    Command: "see to: {}",
+    Wait: "wait for {}",
+    ApiObject: "object {}",
+    ApiAbsent: "no object {}",
+    NodeMarks: "{}",
+    ApiWait: "wait for {}",
+}
+
+
+class _Unseen(Mapping[str, bytes]):
+    """Files of which nothing is known but that they will be there."""
+
+    def __getitem__(self, path: str) -> bytes:
+        return b"unknown"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __contains__(self, path: object) -> bool:
+        return True
+
+
+def _node(machine: Machine) -> Node:
+    address = str(machine.node_address) if machine.node_address else f"ADDRESS-OF-{machine.name}"
+    return Node(machine, address, Facts(hostname=machine.name))
+
+
+def _contents(cluster: Cluster) -> Contents:
+    """Give what every bundle of the version holds; which bytes these are is for the bundle to say."""
+    binaries = tuple(Artifact(f"{folder}/{program}", "", 0) for _, program, folder in catalog.BINARIES)
+    images = []
+    for image in catalog.IMAGES:
+        ours = image.module == "kubernetes"
+        version = cluster.kubernetes_version if ours else catalog.module(image.module).version if image.module else ""
+        reference = f"{image.repository}:{image.tag.format(version=version)}"
+        images.append(ImageArtifact(image.name, reference, "", "", 0))
+    return Contents(cluster.kubernetes_version, catalog.PLATFORM, binaries, tuple(images))
+
+
+def _unknown(machines: Sequence[Machine]) -> Iterator[str]:
+    unset = [machine.name for machine in machines if machine.node_address is None]
+    if unset:
+        yield f"node addresses (no nodeAddress is given) of {_hosts(unset)}"
+    yield "which keys, certificates and files are there already: what is right is left alone, keys are kept"
+    yield "host names, whether systemd-resolved runs, and where CA certificates are kept"
+
+
+def _hosts(names: Sequence[str]) -> str:
+    if len(names) <= 4:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]} ... {names[-1]} ({len(names)} hosts)"

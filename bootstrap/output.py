@@ -1,0 +1,201 @@
+"""Where a command's events go: to people as text, or to programs as JSON lines, and into the log of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from bootstrap.redaction import Secrets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bootstrap.errors import Problem
+    from bootstrap.events import Event, HostState, Listener
+    from bootstrap.report import Report
+    from bootstrap.spec import Inventory
+
+Format = Literal["text", "json"]
+FORMATS: tuple[Format, ...] = ("text", "json")
+
+
+class Output:
+    """The way out for all that a command tells. One is made for each call of the command line; threads may share it.
+
+    As `text`, data goes to stdout and everything else to stderr. As `json`, every event is a line on stdout. What is
+    among `secrets` goes nowhere, but for a command's own result on stdout.
+    """
+
+    def __init__(self) -> None:
+        self.format: Format = "text"
+        self.secrets = Secrets()
+        self._began = time.monotonic()
+        self._lock = threading.RLock()
+        self._report: Report | None = None
+        self._log: TextIO | None = None
+        self._log_path: Path | None = None
+        self._unread = False
+
+    def tell(self, event: Event) -> None:
+        """Take an event (a `Listener`). A run goes on when nobody reads it, and when its log cannot be written."""
+        from bootstrap.events import Checked
+        from bootstrap.report import Report, checked
+
+        with self._lock:
+            if self._report is None and self.format == "text":
+                self._report = Report(self._say)
+            if self._report:
+                self._report(event)
+            if self.format == "json":
+                self._print(event)
+            elif isinstance(event, Checked):
+                self._show(self.secrets.mask(checked(event)))
+            self._write(event)
+
+    def note(self, text: str) -> None:
+        """Tell people something."""
+        from bootstrap.events import Note
+
+        self.tell(Note(text))
+
+    def warn(self, problem: Problem) -> None:
+        """Tell a warning of preflight."""
+        from bootstrap.events import Warned
+
+        self.tell(Warned(problem.host, problem.check, problem.what, problem.fix))
+
+    def result(self, data: object, text: str = "") -> None:
+        """Give the command's data; `text` is what stdout has of it for people, with or without a last newline."""
+        from bootstrap.events import Result
+
+        with self._lock:
+            if self.format == "text" and text:
+                self._show(text)
+            self.tell(Result(data))
+
+    @contextmanager
+    def run(self, command: str, inventory: Inventory, hosts: Sequence[str]) -> Iterator[Listener]:
+        """Have a run on `hosts`, with a log of its own. A recap follows when it ends, also when it fails."""
+        import bootstrap
+        from bootstrap import report
+        from bootstrap.events import Recap, Started
+
+        names = [host.name for host in inventory.hosts]
+        colour = report.wants_colour(sys.stderr, os.environ)
+        talk = report.Report(self._say if self.format == "text" else _unsaid, hosts=names, colour=colour)
+        log = self._open_log(command, inventory.cluster.name)
+        began = time.monotonic()
+        ended_by: BaseException | None = None
+        try:
+            self._report = talk
+            self.tell(Started(command, inventory.cluster.name, tuple(hosts), bootstrap.__version__, log))
+            yield self.tell
+        except BaseException as error:
+            ended_by = error
+            raise
+        finally:
+            states = tuple(_states(talk, hosts, ended_by))
+            self.tell(Recap(states, time.monotonic() - began))
+            self._report = None
+
+    def end(self, code: int, error: BaseException | None) -> None:
+        """Tell how the command ended; nothing follows. Raises `OSError` where stdout takes it not."""
+        if self.format == "text" and self._log is None:
+            return
+        from bootstrap.events import Ended
+        from bootstrap.jsonlines import failures
+
+        reasons = failures(error) if error is not None and code != 0 else ()
+        with self._lock:
+            self.tell(Ended(code, time.monotonic() - self._began, reasons))
+            if self._log is not None:
+                with contextlib.suppress(OSError):
+                    self._log.close()
+                self._log = None
+                self._say(f"The log of this run: {self._log_path}")
+
+    def _show(self, text: str) -> None:
+        if sys.stdout is not None:
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+            sys.stdout.flush()
+
+    def _say(self, text: str) -> None:
+        from bootstrap.report import tell
+
+        tell(self.secrets.mask(text))
+
+    def _print(self, event: Event) -> None:
+        from bootstrap.events import Ended, Result
+
+        if sys.stdout is None or self._unread:
+            return
+        try:
+            sys.stdout.write(f"{self._line(event, plain_result=True)}\n")
+            sys.stdout.flush()
+        except OSError as error:
+            self._unread = True
+            if isinstance(event, Result | Ended):
+                raise
+            self._say(f"Warning: no more lines are written, and the run goes on: {error.strerror or error}")
+
+    def _write(self, event: Event) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.write(f"{self._line(event)}\n")
+        except OSError as error:
+            self._log = None
+            self._say(f"Warning: the log {self._log_path} ends here: {error.strerror or error}")
+
+    def _line(self, event: Event, *, plain_result: bool = False) -> str:
+        import datetime
+
+        from bootstrap import jsonlines
+
+        return jsonlines.line(event, datetime.datetime.now(datetime.UTC), self.secrets.mask, plain_result=plain_result)
+
+    def _open_log(self, command: str, cluster: str) -> str:
+        import datetime
+
+        from bootstrap import logs
+
+        place = logs.folder(cluster, os.environ)
+        try:
+            self._log_path, self._log = logs.create(place, command, datetime.datetime.now(datetime.UTC))
+        except OSError as error:
+            self.note(f"Warning: this run has no log: {error.filename or place}: {error.strerror or error}")
+            return ""
+        return str(self._log_path)
+
+
+def _states(talk: Report, hosts: Sequence[str], error: BaseException | None) -> Iterator[HostState]:
+    from bootstrap.errors import HostsFailed, Unreachable
+    from bootstrap.events import HostState, Outcome
+
+    failed: Mapping[str, BaseException] = error.failures if isinstance(error, HostsFailed) else {}
+    for host in dict.fromkeys([*hosts, *talk.tallies, *failed]):
+        tally = talk.tallies.get(host)
+        why = failed.get(host) or (tally.error if tally else None)
+        state: Outcome
+        if why is not None:
+            state = "unreachable" if isinstance(why, Unreachable) else "failed"
+        elif not talk.checked.get(host, True):
+            state = "failed"
+        elif tally is None and host not in talk.checked:
+            state = "not-begun"
+        elif error is not None and not isinstance(error, HostsFailed):
+            state = "unfinished"
+        else:
+            state = "changed" if tally and tally.changed else "ok"
+        counted = (tally.changed, tally.same, tally.seconds) if tally else (0, 0, 0.0)
+        yield HostState(host, state, *counted)
+
+
+def _unsaid(_: str) -> None:
+    pass

@@ -1,0 +1,142 @@
+"""A plan: which steps of which phase are done where, in which order. Made from a site, without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from bootstrap.errors import UsageError
+from bootstrap.site import Node, Site
+from bootstrap.steps import Step, hidden
+
+On = Literal["all", "control-plane", "worker", "cluster"]
+"""Where a phase is done: on every host of the run, on those with a role, or once, from the first control plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase of a workflow. `name` is kubeadm's where kubeadm has it, `group/sub-phase` for a part of one.
+
+    `steps` says what should be true on a node; its docstring is the phase's help. With `barrier`, no host begins it
+    before all hosts of the phases before it are done with them.
+    """
+
+    name: str
+    on: On
+    steps: Callable[[Site, Node], Iterator[Step]]
+    barrier: bool = False
+
+    @property
+    def help(self) -> str:
+        """The first line of what the phase does."""
+        return (self.steps.__doc__ or "").strip().partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One phase on one host: the steps in their order."""
+
+    phase: Phase
+    node: Node
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What may go on at the same time: for each host its tasks, in order. Stages follow each other."""
+
+    tasks: tuple[Task, ...]
+
+    def of(self, host: str) -> tuple[Task, ...]:
+        """Give the tasks of one host, in order."""
+        return tuple(task for task in self.tasks if task.node.name == host)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that have something to do, in order."""
+        return tuple(dict.fromkeys(task.node.name for task in self.tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in their order; each is done when all of its hosts are."""
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task, in order."""
+        return tuple(task for stage in self.stages for task in stage.tasks)
+
+    @property
+    def hidden(self) -> tuple[bytes, ...]:
+        """What its steps carry that must not be told: the contents of secret files, and input of commands."""
+        return hidden([step for task in self.tasks for step in task.steps])
+
+
+PREFLIGHT = "preflight"
+"""The phase before all others: every workflow has it, and it has no steps. Machines are looked at in it."""
+
+
+def build(workflow: Sequence[Phase], site: Site, *, nodes: Sequence[Node], skip: Sequence[str] = ()) -> Plan:
+    """Plan `workflow` for `nodes`, without the phases (or groups of phases) named in `skip`.
+
+    Raises `UsageError` for a name in `skip` that no phase has.
+    """
+    stages: list[list[Task]] = [[]]
+    for phase in select(workflow, skip=skip):
+        if phase.barrier and stages[-1]:
+            stages.append([])
+        stages[-1] += [Task(phase, node, tuple(phase.steps(site, node))) for node in _where(phase, site, nodes)]
+    return Plan(tuple(Stage(tuple(tasks)) for tasks in stages if tasks))
+
+
+def select(
+    workflow: Sequence[Phase], *, only: Sequence[str] = (), skip: Sequence[str] = (), until: str = ""
+) -> tuple[Phase, ...]:
+    """Give the phases of `workflow` that are named in `only` (all, where it is empty), but not in `skip`, in order.
+
+    Names are of phases or of groups of them. With `until` no phase after that one (or the last of that group) is
+    among them. Raises `UsageError` for a name that no phase has, with the nearest one.
+    """
+    known = [PREFLIGHT, *names(workflow)]
+    unknown = [name for name in (*only, *skip, *([until] if until else [])) if name not in known]
+    if unknown:
+        guesses = [guess for name in unknown for guess in get_close_matches(name, known, 1)]
+        hint = f"did you mean {', '.join(guesses)}?" if guesses else "see `kubestrap phases ls`"
+        raise UsageError(f"no such phase: {', '.join(unknown)}; {hint}")
+    chosen = [phase for phase in workflow if not skipped(phase, skip) and (not only or skipped(phase, only))]
+    if until:
+        last = max((at for at, phase in enumerate(workflow) if skipped(phase, (until,))), default=-1)
+        chosen = [phase for phase in chosen if phase in workflow[: last + 1]]
+    return tuple(chosen)
+
+
+def names(workflow: Sequence[Phase]) -> list[str]:
+    """List every name that selects phases of `workflow`: groups and phases, in order."""
+    found: dict[str, None] = {}
+    for phase in workflow:
+        group, slash, _ = phase.name.partition("/")
+        if slash:
+            found[group] = None
+        found[phase.name] = None
+    return list(found)
+
+
+def skipped(phase: Phase, skip: Sequence[str]) -> bool:
+    """Say whether `skip` names the phase or its group."""
+    return phase.name in skip or phase.name.partition("/")[0] in skip
+
+
+def _where(phase: Phase, site: Site, nodes: Sequence[Node]) -> Sequence[Node]:
+    match phase.on:
+        case "all":
+            return nodes
+        case "control-plane":
+            return [node for node in nodes if node.host.is_control_plane]
+        case "worker":
+            return [node for node in nodes if not node.host.is_control_plane]
+        case "cluster":
+            return site.control_plane[:1]

@@ -1,0 +1,127 @@
+"""The site: all that a phase may see, frozen and complete before anything is planned.
+
+Keys, tokens and the clock are drawn, machines looked at and certificates read back before a `Site` is made, so that
+no step waits for a value that another one invents, and equal sites give equal plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bootstrap.spec import Cluster, Host
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was seen on one machine before planning. `files` is what it holds of `survey.READ_BACK`, by path."""
+
+    architecture: str = "amd64"
+    addresses: tuple[str, ...] = ()
+    hostname: str = ""
+    bootstrapped: bool = False  # the kubelet has a certificate of its own: it has joined, and needs no token
+    resolved: bool = False  # systemd-resolved runs: kubelets need its own resolv.conf
+    ca_folders: tuple[str, ...] = ()  # of those kubeadm mounts into the control plane, beside /etc/ssl/certs
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the inventory as a machine of the cluster. `address` is its node address, decided."""
+
+    host: Host
+    address: str
+    facts: Facts = Facts()
+
+    @property
+    def name(self) -> str:
+        """The host's name, which is the Node's name too."""
+        return self.host.name
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A binary of the bundle: where it goes on a machine, and the blob it is."""
+
+    path: str
+    digest: str  # hex SHA-256
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageArtifact:
+    """An image of the bundle. `name` is the component's (`kube-apiserver`), `reference` repository and tag."""
+
+    name: str
+    reference: str
+    target: str  # sha256:... of the image's manifest
+    digest: str  # hex SHA-256 of the archive
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a bundle holds for one version and platform."""
+
+    kubernetes_version: str  # without v
+    platform: str  # linux/amd64
+    binaries: tuple[Artifact, ...]
+    images: tuple[ImageArtifact, ...]
+
+    def image(self, name: str) -> ImageArtifact:
+        """Give the image of component `name`. Raises `KeyError`."""
+        for image in self.images:
+            if image.name == name:
+                return image
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bootstrap token, `id.secret` (kubeadm-facts section 10)."""
+
+    id: str
+    secret: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """Give `id.secret`, which is a secret: for files and standard input, never for messages."""
+        return f"{self.id}.{self.secret}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """What a worker needs of the cluster it joins; all verified by discovery, or read from the control plane."""
+
+    server: str  # https://NAME:PORT, as in cluster-info
+    ca: bytes  # PEM
+    token: Token
+    kubelet_config: Mapping[str, object]  # the ConfigMap kubelet-config's KubeletConfiguration
+    dns_domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything a plan is made from.
+
+    `files` are, by host name and path, the files of the PKI and the kubeconfigs that the host must hold (PEM, YAML):
+    those read back from it where they are good, and new ones otherwise. `endpoint_address` is where the cluster's
+    endpoint name leads machines to that do not run the control plane themselves; empty where others resolve it.
+    `admin` says whether the operator holds admin rights on the cluster in this run.
+    """
+
+    cluster: Cluster
+    nodes: tuple[Node, ...]
+    contents: Contents
+    files: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    joining: Joining | None = None
+    endpoint_address: str = ""
+    admin: bool = True
+
+    @property
+    def control_plane(self) -> tuple[Node, ...]:
+        """The nodes that run the control plane, in the inventory's order."""
+        return tuple(node for node in self.nodes if node.host.is_control_plane)
+
+    def image(self, name: str) -> str:
+        """Give the reference of component `name`'s image. Raises `KeyError` for a component without one."""
+        return self.contents.image(name).reference

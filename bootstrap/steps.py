@@ -1,0 +1,227 @@
+"""The closed set of things a phase can ask for, as values that do nothing by themselves.
+
+Steps of the first kind are done on a machine, and many of them go there at once (`bootstrap.batch`); those of the
+second kind are done at the API server (`bootstrap.cluster`). Each says what should be true, and is quiet where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """`path` holds `data`, with `mode`, owned by root; written whole or not at all.
+
+    With `secret` the contents are never shown. Where something stands at `unless`, the step leaves `path` alone.
+    """
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+    secret: bool = False
+    unless: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """`path` is a directory with `mode`, owned by root; so is whatever had to be made above it, with 0755."""
+
+    path: str
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`path` is a symbolic link to `target`."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """There is no file at `path`. A directory there is an error."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """`path` is the blob `digest` (hex SHA-256) of the bundle, of `size` bytes, with `mode`.
+
+    What was placed by us and has not been touched since is known without reading it.
+    """
+
+    path: str
+    digest: str
+    size: int
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """containerd's namespace `k8s.io` holds `reference` with the manifest digest `target` (`sha256:...`), pinned.
+
+    Where it does not, it is imported from the blob `digest` of the bundle, an OCI archive of `size` bytes.
+    """
+
+    reference: str
+    target: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The systemd unit `name` is enabled and active, and was started after the last change of any file in `uses`."""
+
+    name: str
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOff:
+    """The systemd unit `name` is neither enabled nor active. One that does not exist is just that."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`unless` (POSIX sh) exits 0; where it does not, `run` (POSIX sh, as root) is run, and must exit 0.
+
+    Neither may hold a secret: what must stay hidden is `stdin` of `run`. `seconds` is the limit of each.
+    """
+
+    title: str
+    run: str
+    unless: str
+    stdin: bytes = b""
+    seconds: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """`until` (POSIX sh) exits 0 within `seconds`; asked again and again, quickly at first.
+
+    `what` completes "waiting for ...". What `until` wrote last to stderr or stdout is told when time runs out, and so
+    is what `explain` (POSIX sh) then writes. Where `until` exits with 2 the outcome is certain: it fails at once.
+    With `evidence` both are in the form that `bootstrap.diagnosis` reads, and what is told is its verdict.
+    """
+
+    what: str
+    until: str
+    seconds: float
+    explain: str = ""
+    evidence: bool = False
+
+
+HostStep = File | Directory | Link | Absent | Binary | Image | Unit | UnitOff | Command | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class ApiObject:
+    """The object `manifest` is in the cluster, and every field it names has the value given there (server-side apply).
+
+    With `unless_exists` an object of that name is left as it is.
+    """
+
+    manifest: Json
+    unless_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAbsent:
+    """There is no object with this `apiVersion`, `kind`, `namespace` and name."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMarks:
+    """The Node `name` has these labels and taints, beside others. A taint is `(key, value, effect)`.
+
+    `absent_taints` are keys and effects of taints that it must not have.
+    """
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+    taints: tuple[tuple[str, str, str], ...] = ()
+    absent_taints: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiWait:
+    """`until`, given the object (None where there is none), returns True within `seconds`.
+
+    `what` completes "waiting for ...". A text that `until` returns is why not yet, and is told when time runs out.
+    """
+
+    what: str
+    api_version: str
+    kind: str
+    name: str
+    namespace: str
+    until: Callable[[Json | None], bool | str]
+    seconds: float
+
+
+ApiStep = ApiObject | ApiAbsent | NodeMarks | ApiWait
+Step = HostStep | ApiStep
+
+
+def title(step: Step) -> str:
+    """Name a step for people, in at most one line and without any secret."""
+    match step:
+        case File(path=path) | Directory(path=path) | Link(path=path) | Absent(path=path) | Binary(path=path):
+            return path
+        case Image(reference=reference):
+            return f"image {reference}"
+        case Unit(name=name) | UnitOff(name=name):
+            return name
+        case Command(title=text):
+            return text
+        case Wait(what=what) | ApiWait(what=what):
+            return what
+        case ApiObject(manifest=manifest):
+            return _object(manifest["kind"], manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
+        case ApiAbsent(kind=kind, namespace=namespace, name=name):
+            return _object(kind, namespace, name)
+        case NodeMarks(name=name):
+            return f"labels and taints of Node {name}"
+
+
+def _object(kind: str, namespace: str, name: str) -> str:
+    return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+
+
+def hidden(steps: Sequence[Step]) -> tuple[bytes, ...]:
+    """Give what `steps` carry that must not be told: the contents of secret files, and input of commands."""
+    files = [step.data for step in steps if isinstance(step, File) and step.secret]
+    return (*files, *(step.stdin for step in steps if isinstance(step, Command) and step.stdin))
+
+
+def receipt(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    """List what `steps` may leave on a machine, as (kind, path or name): files, directories, units, images."""
+    left: list[tuple[str, str]] = []
+    for step in steps:
+        match step:
+            case File(path=path) | Link(path=path) | Binary(path=path):
+                left.append(("file", path))
+            case Directory(path=path):
+                left.append(("directory", path))
+            case Unit(name=name):
+                left.append(("unit", name))
+            case Image(reference=reference):
+                left.append(("image", reference))
+            case _:
+                pass
+    return left

@@ -1,0 +1,68 @@
+"""Looking at a machine before anything is planned: its facts, and what it holds of the cluster's identity."""
+
+from __future__ import annotations
+
+import base64
+from importlib import resources
+from shlex import quote
+
+from bootstrap import paths
+from bootstrap.errors import HostError
+from bootstrap.site import Facts
+from bootstrap.transport.base import Host
+
+READ_BACK = (
+    paths.PKI,
+    paths.ADMIN_CONF,
+    paths.SUPER_ADMIN_CONF,
+    paths.KUBELET_CONF,
+    paths.CONTROLLER_MANAGER_CONF,
+    paths.SCHEDULER_CONF,
+)
+"""What of a control-plane machine is read back before anything new is drawn."""
+READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF)
+"""What of a worker is read back: which cluster it belongs to, if any."""
+
+_SECONDS = 60.0
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def look(host: Host, read_back: tuple[str, ...]) -> Facts:
+    """Give the facts of one machine, in one round trip, changing nothing.
+
+    `architecture` is Go's name where Kubernetes has it. Addresses are those of scope global, without those of Pod
+    networks and container bridges. Raises `HostError` where the machine's answer makes no sense.
+    """
+    script = resources.files("bootstrap").joinpath("survey.sh").read_bytes()
+    result = host.run(f"sh -s {' '.join(map(quote, read_back))}", stdin=script, seconds=_SECONDS)
+    lines = result.stdout.splitlines()
+    if result.status != 0 or not lines or not lines[-1].startswith(b"end\t"):
+        text = result.stderr.decode(errors="replace").strip() or "it said nothing"
+        raise HostError(host.name, f"the machine could not be looked at (status {result.status}): {text}")
+    return parse(lines)
+
+
+def parse(lines: list[bytes]) -> Facts:
+    """Read what the script wrote."""
+    several: dict[str, list[str]] = {"address": [], "ca-folder": []}
+    single: dict[str, str] = {}
+    files: dict[str, bytes] = {}
+    for line in lines:
+        kind, _, rest = line.decode(errors="surrogateescape").partition("\t")
+        if kind == "file":
+            path, _, text = rest.partition("\t")
+            files[path] = base64.b64decode(text)
+        elif kind in several:
+            several[kind].append(rest)
+        else:
+            single[kind] = rest
+    machine = single.get("architecture", "")
+    return Facts(
+        architecture=_ARCHITECTURES.get(machine, machine),
+        addresses=tuple(dict.fromkeys(several["address"])),
+        hostname=single.get("hostname", ""),
+        bootstrapped="bootstrapped" in single,
+        resolved="resolved" in single,
+        ca_folders=tuple(several["ca-folder"]),
+        files=files,
+    )

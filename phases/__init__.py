@@ -1,0 +1,57 @@
+"""The phases, and the workflows made of them: the table of contents of what is done to machines.
+
+Names and order are kubeadm's where it has the phase. Everything that the control plane is made of is in place before
+the kubelet starts: one that finds its manifests at once need not wait for its next look at the folder.
+"""
+
+from __future__ import annotations
+
+from bootstrap.phases import (
+    addons,
+    bootstrap_token,
+    certs,
+    kubeconfig,
+    kubelet,
+    marks,
+    prepare,
+    runtime,
+    static_pods,
+    upload_config,
+    wait_control_plane,
+)
+from bootstrap.plan import On, Phase
+
+
+def _prepare(on: On) -> tuple[Phase, ...]:
+    return (
+        Phase("prepare/modules", on, prepare.modules_steps),
+        Phase("prepare/sysctls", on, prepare.sysctls_steps),
+        Phase("prepare/swap", on, prepare.swap_steps),
+        Phase("prepare/hosts", on, prepare.hosts_steps),
+        Phase("prepare/runtime", on, runtime.runtime_steps),
+        Phase("prepare/kubelet", on, kubelet.install_steps),
+        Phase("prepare/images", on, runtime.images_steps),
+    )
+
+
+INIT: tuple[Phase, ...] = (
+    *_prepare("control-plane"),
+    *certs.CERTS,
+    *kubeconfig.KUBECONFIG,
+    static_pods.ETCD_LOCAL,
+    *static_pods.CONTROL_PLANE,
+    Phase("kubelet-start", "control-plane", kubelet.start_steps),
+    wait_control_plane.WAIT_CONTROL_PLANE,
+    *upload_config.UPLOAD_CONFIG,
+    marks.MARK_CONTROL_PLANE,
+    bootstrap_token.BOOTSTRAP_TOKEN,
+    Phase("kubelet-finalize/enable-client-cert-rotation", "control-plane", kubelet.finalize_steps),
+    *addons.ADDONS,
+)
+
+JOIN: tuple[Phase, ...] = (
+    *_prepare("worker"),
+    Phase("kubelet-start", "worker", kubelet.join_steps),
+    Phase("kubelet-wait-bootstrap", "worker", kubelet.wait_bootstrap_steps),
+    marks.MARK_WORKER,
+)

@@ -1,0 +1,211 @@
+"""The kubelet: installed, configured and started on every host (kubeadm: phases/kubelet, cmd/phases/join)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from bootstrap import diagnosis, paths
+from bootstrap.phases.static_pods import flags
+from bootstrap.render import merge, render, to_yaml
+from bootstrap.steps import Absent, Binary, Command, Directory, File, Step, Unit, Wait
+
+if TYPE_CHECKING:
+    from bootstrap.site import Joining, Node, Site, Token
+    from bootstrap.spec import Cluster
+
+KUBELET = f"{paths.BINARIES}/kubelet"
+KUBECTL = f"{paths.BINARIES}/kubectl"
+_CA = f"{paths.PKI}/ca.crt"
+_RESOLVED = "/run/systemd/resolve/resolv.conf"
+_LOG = "journalctl --unit kubelet --lines 20 --no-pager --output cat"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFile:
+    """Fields of templates/kubelet/kubelet.service.j2 and 10-kubeadm.conf.j2."""
+
+    binaries: str = paths.BINARIES
+    bootstrap_kubeconfig: str = paths.BOOTSTRAP_KUBELET_CONF
+    kubeconfig: str = paths.KUBELET_CONF
+    config: str = paths.KUBELET_CONFIG
+    flags: str = paths.KUBELET_FLAGS
+
+
+def cluster_config(cluster: Cluster) -> dict[str, Any]:
+    """Give the KubeletConfiguration that all kubelets share: kubeadm's defaults, the inventory's put upon them."""
+    ours = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": _CA},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "systemd",
+        "clusterDNS": [cluster.networking.service_address(10)],
+        "clusterDomain": cluster.networking.dns_domain,
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
+        "rotateCertificates": True,
+        "staticPodPath": paths.MANIFESTS,
+    }
+    return merge(ours, cluster.kubelet.config)
+
+
+def node_config(shared: Mapping[str, Any], node: Node) -> dict[str, Any]:
+    """Give a node's own KubeletConfiguration: what is shared, what its machine needs, what the inventory has for it."""
+    # Node-local, so never part of what is uploaded (kubeadm: componentconfigs/kubelet.go, Mutate).
+    own = {"resolvConf": _RESOLVED} if node.facts.resolved and "resolvConf" not in shared else {}
+    endpoint = {"containerRuntimeEndpoint": paths.CONTAINERD_SOCKET}
+    return merge(merge(merge(shared, own), endpoint), node.host.kubelet.config)
+
+
+def environment(site: Site, node: Node, *, register: bool) -> str:
+    """Give the contents of kubeadm-flags.env: the flags of this node alone.
+
+    With `register`, the kubelet itself gives its Node the taints, from its first moment. The node's address is told
+    always, as the inventory names it and a machine may have several.
+    """
+    from bootstrap.values import kubelet_may_set
+
+    defaults = {"node-ip": node.address}
+    labels = [f"{key}={value}" for key, value in sorted(node.host.labels.items()) if kubelet_may_set(key)]
+    if labels:
+        defaults["node-labels"] = ",".join(labels)
+    if register and node.host.registration_taints:
+        defaults["register-with-taints"] = ",".join(map(str, node.host.registration_taints))
+    if node.name != node.facts.hostname:
+        defaults["hostname-override"] = node.name
+    own = {argument.name for argument in node.host.kubelet.extra_args}
+    shared = [argument for argument in site.cluster.kubelet.extra_args if argument.name not in own]
+    arguments = flags(defaults, [*shared, *node.host.kubelet.extra_args])
+    line = " ".join(f"--{name}={value}" for name, value in arguments)
+    return f"KUBELET_KUBEADM_ARGS={json.dumps(line, ensure_ascii=False)}\n"
+
+
+def install_steps(site: Site, _: Node) -> Iterator[Step]:
+    """Install the kubelet, its unit and kubectl; it is started later."""
+    for binary in site.contents.binaries:
+        if binary.path in {KUBELET, KUBECTL}:
+            yield Binary(binary.path, binary.digest, binary.size)
+    yield Directory(paths.KUBELET_DROP_IN.rpartition("/")[0])
+    yield File(paths.KUBELET_UNIT, render("kubelet/kubelet.service.j2", UnitFile()).encode())
+    yield File(paths.KUBELET_DROP_IN, render("kubelet/10-kubeadm.conf.j2", UnitFile()).encode())
+    yield Directory(paths.MANIFESTS, mode=0o700)
+    yield Directory(paths.KUBELET, mode=0o700)
+
+
+def start_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Configure and start the kubelet, which starts the static Pods."""
+    yield from _configured(site, node, cluster_config(site.cluster), register=False)
+    yield _unit()
+
+
+def join_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Configure and start the kubelet, which asks the cluster for a certificate with the bootstrap token."""
+    joining = _joining(site)
+    yield Directory(paths.PKI)
+    yield File(_CA, joining.ca)
+    data = _bootstrap_kubeconfig(joining.server, joining.ca, joining.token)
+    # Not unless kubelet.conf is there: the kubelet writes that one when it starts, before it has a certificate.
+    yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
+    yield from _configured(site, node, joining.kubelet_config, register=True)
+    # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
+    yield Command(
+        "no kubelet with another token",
+        unless=f"[ -e {paths.KUBELET_CLIENT_CERT} ] || ! systemctl --quiet is-active kubelet.service",
+        run="systemctl stop kubelet.service",
+    )
+    yield _unit()
+
+
+def wait_bootstrap_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Wait until the kubelet has a certificate of its own and its Node is Ready."""
+    from bootstrap.spec import seconds
+
+    timeouts = site.cluster.timeouts
+    yield Wait(
+        "the kubelet to get its certificate",
+        until=diagnosis.until(
+            "".join(
+                f'[ -s {path} ] || {{ echo "the kubelet has not written {path}"; exit 1; }}\n'
+                for path in (paths.KUBELET_CONF, paths.KUBELET_CLIENT_CERT)
+            ),
+            (),
+        ),
+        seconds=seconds(timeouts.tls_bootstrap),
+        explain=diagnosis.explain(()),
+        evidence=True,
+    )
+    yield Absent(paths.BOOTSTRAP_KUBELET_CONF)
+    yield Wait(
+        f"Node {node.name} to be Ready",
+        until=diagnosis.until(_ready(node.name), ()),
+        seconds=seconds(timeouts.node_ready),
+        explain=diagnosis.explain(()),
+        evidence=True,
+    )
+
+
+def finalize_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Point the kubelet's kubeconfig to the certificate that it renews by itself."""
+    from bootstrap.kubeconfig import kubelet_finalized
+    from bootstrap.spec import seconds
+
+    yield Wait(
+        "the kubelet to store its certificate",
+        until=f'[ -e {paths.KUBELET_CLIENT_CERT} ] || {{ echo "there is no {paths.KUBELET_CLIENT_CERT}"; exit 1; }}',
+        seconds=seconds(site.cluster.timeouts.tls_bootstrap),
+        explain=_LOG,
+    )
+    # kubeadm restarts the kubelet here. It need not: a running one renews from that file already
+    # (kubelet/app/server.go, buildClientCertificateManager), and reads its kubeconfig when it is next started.
+    data = kubelet_finalized(site.cluster, node, site.files[node.name][_CA])
+    yield File(paths.KUBELET_CONF, data, mode=0o600, secret=True)
+
+
+def _joining(site: Site) -> Joining:
+    if site.joining is None:
+        raise ValueError("a join is planned for a site that does not say what is joined")
+    return site.joining
+
+
+@lru_cache(maxsize=1)  # the same for every host that joins, of which there may be thousands
+def _bootstrap_kubeconfig(server: str, ca: bytes, token: Token) -> bytes:
+    from bootstrap.kubeconfig import bootstrap_kubelet
+
+    return bootstrap_kubelet(server, ca, token)
+
+
+def _configured(site: Site, node: Node, shared: Mapping[str, Any], *, register: bool) -> Iterator[Step]:
+    config = node_config(shared, node)
+    yield Directory(paths.KUBELET, mode=0o700)
+    instance = f"containerRuntimeEndpoint: {json.dumps(config['containerRuntimeEndpoint'])}\n"
+    yield File(paths.KUBELET_INSTANCE_CONFIG, instance.encode())
+    yield File(paths.KUBELET_CONFIG, to_yaml(config).encode())
+    yield File(paths.KUBELET_FLAGS, environment(site, node, register=register).encode())
+
+
+def _unit() -> Unit:
+    uses = (KUBELET, paths.KUBELET_UNIT, paths.KUBELET_DROP_IN, paths.KUBELET_CONFIG, paths.KUBELET_FLAGS)
+    return Unit("kubelet.service", uses)
+
+
+def _ready(name: str) -> str:
+    # With --raw kubectl asks just this, and leaves no cache behind. The answer is JSON on one line.
+    return f"""
+node=$({KUBECTL} --kubeconfig {paths.KUBELET_CONF} --request-timeout 5s get --raw /api/v1/nodes/{name} 2>&1) ||
+    {{ echo "$node"; exit 1; }}
+ready=$(echo "$node" | grep -o '{{"type":"Ready",[^}}]*}}')
+case $ready in
+    *'"status":"True"'*) exit 0 ;;
+    '') echo 'the Node has no condition Ready yet' ;;
+    *) echo "$ready" | sed 's/.*"message":"//; s/"}}$//' ;;
+esac
+exit 1
+"""

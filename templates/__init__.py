@@ -1,0 +1,1 @@
+"""Templates of files that go to machines, read by `bootstrap.render`."""
