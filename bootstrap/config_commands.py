@@ -1,0 +1,73 @@
+"""`kubestrap config`: look at an inventory without touching any machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bootstrap.options import OutputOption
+
+if TYPE_CHECKING:
+    from bootstrap.spec import Inventory
+
+app = typer.Typer(help="Check an inventory, or show one with every default.", no_args_is_help=True)
+
+STDIN = "-"
+
+
+@app.command()
+def validate(
+    inventory: Annotated[
+        Path, typer.Option("-i", "--inventory", help="The inventory file; - is standard input.")
+    ] = Path("inventory.yaml"),
+    *,
+    output: OutputOption,
+) -> None:
+    """Check an inventory; tell every mistake with its line and column."""
+    from bootstrap.inventory import require_supported
+
+    read = _read(inventory)
+    require_supported(read)
+    masters = sum(host.is_control_plane for host in read.hosts)
+    workers = sum("worker" in host.roles for host in read.hosts)
+    hosts = "1 host" if len(read.hosts) == 1 else f"{len(read.hosts)} hosts"
+    name = "stdin" if str(inventory) == STDIN else inventory
+    output.result(
+        {"inventory": str(name), "hosts": len(read.hosts), "controlPlane": masters, "workers": workers},
+        f"{name} is valid: {hosts} ({masters} control-plane, {workers} worker).",
+    )
+
+
+@app.command()
+def defaults(
+    inventory: Annotated[
+        Path | None, typer.Option("-i", "--inventory", help="Fill in this inventory; - is standard input.")
+    ] = None,
+    *,
+    output: OutputOption,
+) -> None:
+    """Show an inventory with its defaults."""
+    import yaml
+
+    from bootstrap.inventory import dump
+
+    text = dump(_example() if inventory is None else _read(inventory))
+    output.result(yaml.safe_load(text), text)
+
+
+def _read(path: Path) -> Inventory:
+    from bootstrap import inventory
+
+    if str(path) != STDIN:
+        return inventory.load(path)
+    source = sys.stdin.buffer.read(inventory.LARGEST_BYTES + 1) if sys.stdin is not None else b""
+    return inventory.read(source, name="stdin", folder=Path.cwd())
+
+
+def _example() -> Inventory:
+    from bootstrap.spec import Host, Inventory
+
+    return Inventory(hosts=(Host(name="node1", address="192.0.2.10", roles=("control-plane", "worker")),))

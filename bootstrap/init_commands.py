@@ -1,0 +1,120 @@
+"""`kubestrap init`: make the control plane."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bootstrap.options import (
+    INVENTORY,
+    DetailedExitcode,
+    DryRun,
+    IgnorePreflight,
+    InventoryOption,
+    Limit,
+    OutputOption,
+    PhaseNames,
+    SkipPhases,
+    Until,
+    listed,
+    require_no_options,
+    require_together,
+)
+
+if TYPE_CHECKING:
+    from bootstrap.gather import Request
+    from bootstrap.output import Output
+
+app = typer.Typer()
+Kubeconfig = Annotated[
+    Path | None, typer.Option(help="Where the admin's kubeconfig goes (0600).", metavar="FILE", show_default=False)
+]
+
+
+@app.callback(invoke_without_command=True)
+def init(
+    context: typer.Context,
+    inventory: InventoryOption = INVENTORY,
+    skip_phases: SkipPhases = None,
+    until: Until = "",
+    limit: Limit = None,
+    ignore_preflight_errors: IgnorePreflight = None,
+    kubeconfig: Kubeconfig = None,
+    dry_run: DryRun = False,
+    detailed_exitcode: DetailedExitcode = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Make the control plane on the inventory's control-plane host.
+
+    A second run changes nothing, and a run that was interrupted is finished by running it again.
+    """
+    from bootstrap.gather import Request
+
+    if context.invoked_subcommand:
+        require_no_options(context)
+        return
+    request = Request(
+        listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
+    )
+    _go(inventory, request, kubeconfig, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+
+
+@app.command()
+def phase(
+    names: PhaseNames,
+    inventory: InventoryOption = INVENTORY,
+    limit: Limit = None,
+    ignore_preflight_errors: IgnorePreflight = None,
+    kubeconfig: Kubeconfig = None,
+    dry_run: DryRun = False,
+    detailed_exitcode: DetailedExitcode = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Do these phases of init alone, in init's order.
+
+    Machines are looked at first as always, and what the phases build on must be there already.
+    """
+    from bootstrap.gather import Request
+
+    request = Request((), listed(ignore_preflight_errors), output.secrets, only=listed(names), limit=listed(limit))
+    _go(inventory, request, kubeconfig, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+
+
+def _go(
+    inventory: Path,
+    request: Request,
+    kubeconfig: Path | None,
+    *,
+    output: Output,
+    looking: bool,
+    detailed_exitcode: bool,
+) -> None:
+    from bootstrap import inventory as inventories
+    from bootstrap import userfiles
+    from bootstrap.run import init as make
+
+    require_together(looking=looking, detailed_exitcode=detailed_exitcode)
+    read = inventories.load(inventory)
+    inventories.require_supported(read)
+    if looking:
+        from bootstrap import diff
+        from bootstrap.diff_commands import showing
+
+        with showing(output, detailed_exitcode=detailed_exitcode) as found:
+            diff.init(read, request, output.warn, found)
+        return
+    hosts = [host.name for host in read.hosts if host.is_control_plane]
+    with output.run("init", read, hosts) as listener:
+        made = make(read, request, listener, output.warn)
+    if not made.kubeconfig:
+        output.result({"kubeconfig": "", "changed": False})
+        return
+    path = kubeconfig or userfiles.kubeconfig_path(read.cluster.name, os.environ)
+    written = userfiles.write(path, made.kubeconfig)
+    output.note(f"The admin's kubeconfig {'is now' if written else 'is'} at {path}: export KUBECONFIG={path}")
+    output.result({"kubeconfig": str(path), "changed": written})

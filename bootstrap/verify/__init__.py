@@ -1,0 +1,114 @@
+"""verify: whether machines and cluster are as they should be, asked of them and not of what was once written.
+
+`catalogue` holds the checks of machines, by testinfra over our own connection; `smoke` uses the cluster.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bootstrap import spec
+from bootstrap.connections import connected
+from bootstrap.errors import UsageError
+from bootstrap.parallel import attempt
+from bootstrap.site import Contents
+from bootstrap.transport.base import Host
+from bootstrap.verify import smoke
+from bootstrap.verify.catalogue import CATALOGUE
+from bootstrap.verify.subject import Check, Machine, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one check on one host. Without problems it passed."""
+
+    host: str
+    check: str
+    problems: tuple[str, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """List the ids of all checks, in the order they are made."""
+    return (*(check.id for check in CATALOGUE), *smoke.TEXTS)
+
+
+def verify(
+    inventory: spec.Inventory,
+    contents: Contents,
+    *,
+    only: Sequence[str] = (),
+    limits: smoke.Limits | None = None,
+    tell: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
+    """Make every check (or those in `only`; `smoke` is all of the smoke test) on every host it is for.
+
+    `tell` is given each outcome as it comes. A host that is not reached fails the check `connection`. Raises
+    `UsageError` for a name that no check has, and where testinfra is not installed.
+    """
+    unknown = [name for name in only if name not in {*names(), "smoke"}]
+    if unknown:
+        raise UsageError(f"no such check: {', '.join(unknown)}; `kubestrap verify --list` lists them")
+    see = _testinfra()
+    checks = [check for check in CATALOGUE if not only or check.id in only]
+    parts = {name for name in smoke.TEXTS if not only or {name, "smoke"} & set(only)}
+    machines = {host.name: host for host in inventory.hosts}
+    outcomes: list[Outcome] = []
+
+    def collect(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(outcome)
+
+    with connected(inventory, inventory.hosts) as connections:
+        for name, error in connections.failures.items():
+            collect(Outcome(name, "connection", (str(error),)))
+
+        def work(name: str) -> list[Outcome]:
+            subject = Subject(machines[name], inventory, contents)
+            return list(_made(see(connections.hosts[name]), subject, checks))
+
+        done, failures = attempt(list(connections.hosts), work)
+        for found in done.values():
+            for outcome in found:
+                collect(outcome)
+        for name, error in failures.items():
+            collect(Outcome(name, "connection", (str(error),)))
+        first = next(host for host in inventory.hosts if host.is_control_plane)
+        if parts and first.name in connections.hosts:
+            image = contents.image("agnhost").reference
+            test = smoke.Smoke(connections.hosts[first.name], inventory, image, _namespace(), limits or smoke.Limits())
+            for part in test.run():
+                if part.id in parts:
+                    collect(Outcome(first.name, part.id, part.problems))
+    return outcomes
+
+
+def _testinfra() -> Callable[[Host], Machine]:
+    try:
+        from bootstrap.verify.backend import machine
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed: pip install 'kubestrap[verify]'") from error
+    return machine
+
+
+def _made(machine: Machine, subject: Subject, checks: Sequence[Check]) -> Iterator[Outcome]:
+    for check in checks:
+        if check.applies(subject.host, subject.inventory):
+            try:
+                problems = tuple(check.run(machine, subject))
+            except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as error:
+                # What a machine answers may be anything; a check that cannot read it has failed, not verify.
+                problems = (f"could not be checked: {error or type(error).__name__}",)
+            yield Outcome(subject.host.name, check.id, problems)
+
+
+def _namespace() -> str:
+    return "kubestrap-verify-" + "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """List every check: its id, where it is made, and what it says when it passes."""
+    made: list[tuple[str, str, str]] = [(check.id, check.on, check.text) for check in CATALOGUE]
+    return made + [(name, "cluster", text) for name, text in smoke.TEXTS.items()]

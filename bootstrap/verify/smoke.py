@@ -1,0 +1,234 @@
+"""The smoke test: what a cluster is for, tried in a namespace of its own, which is gone afterwards.
+
+A Deployment is rolled out over the workers, its Service reached by address and by name from a Pod on every node, and
+logs and exec work.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from bootstrap import paths, spec
+from bootstrap.transport.base import Host
+
+PORT = 8080
+AGNHOST = "/agnhost"
+TEXTS: Mapping[str, str] = {
+    "smoke/rollout": "A Deployment is rolled out over the workers, and a Pod runs on every node",
+    "smoke/exec": "Commands can be run in Pods",
+    "smoke/logs": "The logs of Pods can be read",
+    "smoke/service-address": "A Service is reached by its address from a Pod on every node",
+    "smoke/service-name": "A Service is reached by its name from a Pod on every node",
+    "smoke/clean-up": "What the smoke test made is gone afterwards",
+}
+"""The parts, in order, and what each says of a cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long parts are waited for, in seconds."""
+
+    rollout: float = 180
+    reach: float = 30
+    clean_up: float = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What came of one part of the test."""
+
+    id: str
+    problems: tuple[str, ...]
+
+
+class Smoke:
+    """One smoke test, by kubectl on a control-plane machine. `namespace` must be a new one."""
+
+    def __init__(self, host: Host, inventory: spec.Inventory, image: str, namespace: str, limits: Limits) -> None:
+        self._host = host
+        self._inventory = inventory
+        self._image = image
+        self._namespace = namespace
+        self._limits = limits
+
+    def run(self) -> Iterator[Part]:
+        """Go through the parts in order. What was made is removed, however the test ends. Raises `HostError`."""
+        try:
+            yield from self._parts()
+        finally:
+            left = tuple(self._clean_up())
+        yield Part("smoke/clean-up", left)
+
+    def _parts(self) -> Iterator[Part]:
+        problems = tuple(self._rollout())
+        yield Part("smoke/rollout", problems)
+        pods = self._pods()
+        clients = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "client" and _is_ready(pod)]
+        servers = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "server" and _is_ready(pod)]
+        for part, work in (
+            ("smoke/exec", self._exec),
+            ("smoke/logs", self._logs),
+            ("smoke/service-address", self._by_address),
+            ("smoke/service-name", self._by_name),
+        ):
+            nobody = () if clients and servers else ("no Pods run that it could be tried with",)
+            yield Part(part, nobody or tuple(work(clients, servers)))
+
+    def _rollout(self) -> Iterator[str]:
+        applied = self._kubectl("apply --filename -", stdin=self._manifests(), seconds=60)
+        if applied:
+            yield applied
+            return
+        for what in ("deployment/server", "daemonset/client"):
+            limit = self._limits.rollout
+            why = self._kubectl(f"rollout status {what} --timeout {limit:g}s", seconds=limit + 30)
+            if why:
+                yield f"{what}: {why}"
+        for pod in self._pods():
+            if not _is_ready(pod):
+                yield f"{pod['metadata']['name']}{_where(pod)}: {_why(pod)}"
+
+    def _exec(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
+        for pod in clients:
+            why = self._kubectl(f"exec {pod['metadata']['name']} -- {AGNHOST} --version", seconds=30)
+            if why:
+                yield f"in {pod['metadata']['name']}{_where(pod)}: {why}"
+
+    def _logs(self, _: Sequence[Any], servers: Sequence[Any]) -> Iterator[str]:
+        for pod in servers:
+            name = pod["metadata"]["name"]
+            why = self._kubectl(f"logs {name}", seconds=30, expect=b"HTTP server")
+            if why:
+                yield f"of {name}{_where(pod)}: {why}"
+
+    def _by_address(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
+        result = self._run("get service server --output jsonpath={.spec.clusterIP}", seconds=30)
+        address = result.stdout.decode().strip()
+        target = f"[{address}]:80" if ":" in address else f"{address}:80"
+        yield from self._reached(clients, target)
+
+    def _by_name(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
+        domain = self._inventory.cluster.networking.dns_domain
+        yield from self._reached(clients, f"server.{self._namespace}.svc.{domain}:80")
+
+    def _reached(self, clients: Sequence[Any], target: str) -> Iterator[str]:
+        for pod in clients:
+            name = pod["metadata"]["name"]
+            connect = f"exec {name} -- {AGNHOST} connect --timeout 5s '{target}'"
+            why = _until(self._limits.reach, partial(self._kubectl, connect, seconds=30))
+            if why:
+                yield f"{target} from {name}{_where(pod)}: {why}"
+
+    def _clean_up(self) -> Iterator[str]:
+        limit = self._limits.clean_up
+        what = f"delete namespace {self._namespace} --ignore-not-found --timeout {limit:g}s"
+        why = self._kubectl(what, seconds=limit + 30)
+        self._host.run(f"rm -rf {self._cache}", seconds=30)
+        if why:
+            yield f"namespace {self._namespace}: {why}"
+
+    def _pods(self) -> list[Any]:
+        result = self._run("get pods --output json", seconds=30)
+        pods: list[Any] = json.loads(result.stdout)["items"] if result.status == 0 else []
+        return pods
+
+    def _kubectl(self, command: str, *, seconds: float, stdin: bytes = b"", expect: bytes = b"") -> str:
+        """Run kubectl, and give why it failed: nothing where it did not."""
+        result = self._run(command, seconds=seconds, stdin=stdin)
+        if result.status == 0:
+            return "" if expect in result.stdout else f"{expect.decode()!r} is not in it"
+        text = (result.stderr + result.stdout).decode(errors="replace").strip().splitlines()
+        return text[-1] if text else f"kubectl exited with {result.status}"
+
+    def _run(self, command: str, *, seconds: float, stdin: bytes = b"") -> Any:
+        options = f"--kubeconfig {paths.ADMIN_CONF} --cache-dir {self._cache} --namespace {self._namespace}"
+        # A time-out of kubectl's own is told better than that of its command; exec and logs know none.
+        line = f"timeout -k 5 {seconds:g} {paths.BINARIES}/kubectl {options} {command}"
+        return self._host.run(line, stdin=stdin, seconds=seconds + 30)
+
+    @property
+    def _cache(self) -> str:
+        return f"/run/{self._namespace}"
+
+    def _manifests(self) -> bytes:
+        workers = [host for host in self._inventory.hosts if not host.is_control_plane]
+        everywhere = [{"operator": "Exists"}]
+        server = _pod("server", self._image, ["netexec", f"--http-port={PORT}"], [] if workers else everywhere)
+        server["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": PORT}}
+        server["spec"]["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "nodeTaintsPolicy": "Honor",
+                "labelSelector": {"matchLabels": {"app": "server"}},
+            }
+        ]
+        objects = [
+            _object("v1", "Namespace", self._namespace),
+            _object("apps/v1", "Deployment", "server", spec=_selecting(server, replicas=max(2, len(workers)))),
+            _object(
+                "apps/v1", "DaemonSet", "client", spec=_selecting(_pod("client", self._image, ["pause"], everywhere))
+            ),
+            _object(
+                "v1",
+                "Service",
+                "server",
+                spec={"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": PORT}]},
+            ),
+        ]
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}).encode()
+
+
+def _object(api_version: str, kind: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **fields}
+
+
+def _selecting(template: Any, **fields: Any) -> dict[str, Any]:
+    return {"selector": {"matchLabels": template["metadata"]["labels"]}, "template": template, **fields}
+
+
+def _pod(app: str, image: str, arguments: Sequence[str], tolerations: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "metadata": {"labels": {"app": app}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "tolerations": list(tolerations),
+            "containers": [{"name": app, "image": image, "imagePullPolicy": "IfNotPresent", "args": list(arguments)}],
+        },
+    }
+
+
+def _is_ready(pod: Any) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _where(pod: Any) -> str:
+    node = pod["spec"].get("nodeName")
+    return f" on {node}" if node else ""
+
+
+def _why(pod: Any) -> str:
+    status = pod["status"]
+    for each in status.get("containerStatuses", []):
+        if "waiting" in each["state"]:
+            return f"{each['state']['waiting'].get('reason')}: {each['state']['waiting'].get('message', '')}"
+    unmet = [each["message"] for each in status.get("conditions", []) if each["status"] != "True" and "message" in each]
+    return unmet[0] if unmet else str(status.get("phase"))
+
+
+def _until(seconds: float, attempt: Callable[[], str]) -> str:
+    """Try until there is nothing to complain of, or the time is over: rules of a new Service take a moment."""
+    deadline = time.monotonic() + seconds
+    while True:
+        why = attempt()
+        if not why or time.monotonic() > deadline:
+            return why
+        time.sleep(1)

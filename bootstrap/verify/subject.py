@@ -1,0 +1,82 @@
+"""What checks are told: the machine as testinfra shows it, and what the inventory and the bundle say it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from bootstrap import spec
+from bootstrap.site import Contents
+
+On = Literal["all", "control-plane", "worker", "cluster"]
+"""Where a check is made: on every machine, on those with a role, or once, from the first control plane."""
+
+
+class Ran(Protocol):
+    """testinfra's `CommandResult`, as far as checks use it."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class Service(Protocol):
+    """testinfra's `Service`."""
+
+    is_running: bool
+    is_enabled: bool
+
+
+class Machine(Protocol):
+    """testinfra's `Host`."""
+
+    def run(self, command: str, *args: str) -> Ran:
+        """Run a command, with `args` quoted into its `%s`."""
+
+    def service(self, name: str) -> Service:
+        """Give a service by its name."""
+
+    def exists(self, command: str) -> bool:
+        """Say whether a command is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One host as it should be. `address` is its node address where the inventory names it, else empty."""
+
+    host: spec.Host
+    inventory: spec.Inventory
+    contents: Contents
+
+    @property
+    def cluster(self) -> spec.Cluster:
+        """The cluster it is a part of."""
+        return self.inventory.cluster
+
+    @property
+    def kubelet(self) -> Mapping[str, Any]:
+        """What the inventory says of the configuration of its kubelet."""
+        return {**self.cluster.kubelet.config, **self.host.kubelet.config}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that should be true. `run` tells what is not as it should be; nothing means that all is well."""
+
+    id: str
+    on: On
+    text: str
+    run: Callable[[Machine, Subject], Iterator[str]]
+
+    def applies(self, host: spec.Host, inventory: spec.Inventory) -> bool:
+        """Say whether it is made on `host`."""
+        match self.on:
+            case "all":
+                return True
+            case "control-plane":
+                return host.is_control_plane
+            case "worker":
+                return not host.is_control_plane
+            case "cluster":
+                return host == next((other for other in inventory.hosts if other.is_control_plane), None)
