@@ -1,0 +1,35 @@
+"""This machine as a host with a /var/lib and a /run/kubestrap of its own: what scripts keep there stays in a test's."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bootstrap.transport.base import Result
+from bootstrap.transport.local import LocalHost
+
+_IN_OWN_STATE = (
+    'mkdir -p /run/kubestrap "$0/.run" && mount --bind "$0/.run" /run/kubestrap && mount --bind "$0" /var/lib && '
+    'exec "$1" -c "$2"'
+)
+
+
+class IsolatedHost(LocalHost):
+    """Runs each command in a mount namespace, with `shell`."""
+
+    def __init__(self, state: Path, name: str = "localhost", shell: str = "sh") -> None:
+        super().__init__(name)
+        self._state = state
+        self._shell = shell
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        seconds: float,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        inside = shlex.join(["unshare", "-m", "sh", "-c", _IN_OWN_STATE, str(self._state), self._shell, command])
+        return super().run(inside, stdin=stdin, seconds=seconds, on_line=on_line)

@@ -1,0 +1,276 @@
+"""Batches of steps, run by real shells as root, with /var/lib bound to a folder of the test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bootstrap import batch
+from bootstrap.steps import Absent, Binary, Command, Directory, File, HostStep, Link, UnitOff, Wait, receipt
+from bootstrap.transport.base import Result
+from tests.isolated import IsolatedHost
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine with a /var/lib of its own."""
+
+    host: IsolatedHost
+    state: Path
+
+    def run(self, command: str, stdin: bytes) -> Result:
+        return self.host.run(command, stdin=stdin, seconds=120)
+
+    def do(self, *steps: HostStep) -> list[batch.Answer]:
+        ran = self.run(batch.COMMAND, batch.compile_steps(steps))
+        answers = [batch.parse(line) for line in ran.stdout.splitlines()]
+        assert ran.stderr == b""
+        assert (ran.status == 0) == (not any(isinstance(answer, batch.Failed) for answer in answers))
+        return answers
+
+    def needs(self, *steps: HostStep) -> set[str]:
+        asking = batch.compile_needs(steps)
+        assert asking
+        ran = self.run(batch.COMMAND, asking)
+        return {
+            answer.digest for line in ran.stdout.splitlines() if isinstance(answer := batch.parse(line), batch.Needed)
+        }
+
+    def receive(self, *blobs: bytes) -> Result:
+        named = {hashlib.sha256(blob).hexdigest(): blob for blob in blobs}
+        folder = self.state / "sent"
+        folder.mkdir(exist_ok=True)
+        for name, blob in named.items():
+            (folder / name).write_bytes(blob)
+        sizes = [(name, len(blob)) for name, blob in named.items()]
+        return self.run(batch.RECEIVE, b"".join(batch.stream(sizes, lambda name: (folder / name).open("rb"))))
+
+
+@pytest.fixture(params=["dash", "bash"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    state = tmp_path / "var-lib"
+    state.mkdir()
+    return Machine(IsolatedHost(state, shell=request.param), state)
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def _binary(path: Path, blob: bytes) -> Binary:
+    return Binary(str(path), hashlib.sha256(blob).hexdigest(), len(blob))
+
+
+def _hows(answers: Sequence[batch.Answer]) -> list[str | None]:
+    return [answer.how if isinstance(answer, batch.Changed) else None for answer in answers]
+
+
+def test_a_file_is_written_with_its_mode_and_the_second_time_left_alone(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "it's $HOME"
+    step = File(str(path), b"\x00one\n'two'", mode=0o640)
+    assert machine.do(step) == [batch.Changed(0, "created")]
+    assert path.read_bytes() == b"\x00one\n'two'"
+    assert _mode(path) == 0o640
+    assert _mode(path.parent) == 0o755
+    before = path.stat()
+    assert machine.do(step) == [batch.Same(0)]
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_an_edited_file_and_an_edited_mode_are_mended(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    step = File(str(path), b"right", mode=0o600)
+    machine.do(step)
+    path.write_bytes(b"wrong")
+    assert machine.do(step) == [batch.Changed(0, "updated")]
+    path.chmod(0o666)
+    assert machine.do(step) == [batch.Changed(0, "mode and owner mended")]
+    os.chown(path, 1, 1)
+    assert machine.do(step) == [batch.Changed(0, "mode and owner mended")]
+    assert (path.read_bytes(), _mode(path), path.stat().st_uid) == (b"right", 0o600, 0)
+
+
+def test_a_link_where_a_file_must_stand_is_replaced_and_its_target_left_alone(machine: Machine, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"theirs")
+    path = tmp_path / "file"
+    path.symlink_to(target)
+    assert machine.do(File(str(path), b"theirs")) == [batch.Changed(0, "updated")]
+    assert not path.is_symlink()
+    assert target.read_bytes() == b"theirs"
+
+
+def test_a_directory_where_a_file_must_stand_fails_and_ends_the_batch(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    answers = machine.do(File(str(tmp_path / "file"), b""), File(str(tmp_path / "other"), b""))
+    assert [type(answer) for answer in answers] == [batch.Failed]
+    assert "is a directory" in answers[0].text  # type: ignore[union-attr]
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_file_is_left_alone_where_something_stands_at_unless(machine: Machine, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    step = File(str(tmp_path / "file"), b"x", unless=str(other))
+    other.symlink_to("nowhere")
+    assert machine.do(step) == [batch.Same(0)]
+    other.unlink()
+    assert machine.do(step) == [batch.Changed(0, "created")]
+
+
+def test_nothing_but_the_manifest_ever_stands_in_a_manifest_folder(machine: Machine, tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    watcher = tmp_path / "watcher"
+    watcher.write_text(f"while :; do ls -A {folder}; done\n")
+    with subprocess.Popen(["sh", str(watcher)], stdout=subprocess.PIPE) as watching:
+        for number in range(10):
+            machine.do(File(str(folder / "pod.yaml"), str(number).encode() * 100_000, mode=0o600))
+        watching.kill()
+        assert watching.stdout
+        assert set(watching.stdout.read().split()) <= {b"pod.yaml"}
+
+
+def test_directories_links_and_absent_files(machine: Machine, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.write_text("")
+    steps = (
+        Directory(str(tmp_path / "a" / "b"), mode=0o700),
+        Link(str(tmp_path / "a" / "link"), "b"),
+        Absent(str(gone)),
+    )
+    assert _hows(machine.do(*steps)) == ["created", "linked", "removed"]
+    assert (_mode(tmp_path / "a" / "b"), _mode(tmp_path / "a")) == (0o700, 0o755)
+    assert _hows(machine.do(*steps)) == [None, None, None]
+    (tmp_path / "a" / "b").chmod(0o777)
+    assert _hows(machine.do(*steps)) == ["mode and owner mended", None, None]
+
+
+def test_a_command_runs_only_where_it_is_needed(machine: Machine, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    step = Command("make it", f"cat > {made}", f"test -s {made}", stdin=b"secret")
+    assert machine.do(step) == [batch.Changed(0, "done")]
+    assert made.read_bytes() == b"secret"
+    assert machine.do(step) == [batch.Same(0)]
+
+
+@pytest.mark.parametrize(
+    ("run", "kind", "text"),
+    [
+        ("echo no such thing >&2; exit 7", "step", "exited with 7\nno such thing"),
+        ("true", "step", "no effect"),
+        ("exec sleep 60", "time", "did not end within 0.5 s"),
+    ],
+)
+def test_a_command_that_fails_says_why(machine: Machine, run: str, kind: str, text: str) -> None:
+    (answer,) = machine.do(Command("it", run, "false", seconds=0.5 if kind == "time" else 60))
+    assert isinstance(answer, batch.Failed)
+    assert answer.kind == kind
+    assert text in answer.text
+
+
+def test_a_wait_ends_when_it_comes_true(machine: Machine, tmp_path: Path) -> None:
+    come = tmp_path / "come"
+    until = f"echo x >> {tmp_path}/asked; test $(wc -l < {tmp_path}/asked) -ge 3"
+    assert machine.do(Wait("it", until, seconds=60), File(str(come), b"")) == [
+        batch.Same(0),
+        batch.Changed(1, "created"),
+    ]
+
+
+def test_a_wait_in_vain_tells_what_it_last_saw_and_explains(machine: Machine) -> None:
+    answers = machine.do(Wait("it", "echo not yet; exit 1", seconds=1.5, explain="echo because of this"))
+    assert isinstance(answers[-1], batch.Failed)
+    assert answers[-1].kind == "time"
+    assert answers[-1].text == "not yet\nbecause of this"
+
+
+def test_a_wait_that_goes_on_tells_for_how_long(machine: Machine, tmp_path: Path) -> None:
+    until = f"sleep 1.2; echo x >> {tmp_path}/asked; test $(wc -l < {tmp_path}/asked) -ge 2"
+    going_on, done = machine.do(Wait("it", until, seconds=100))
+    assert isinstance(going_on, batch.StillWaiting)
+    assert going_on.elapsed >= 1
+    assert done == batch.Same(0)
+
+
+def test_a_wait_whose_outcome_is_certain_fails_at_once(machine: Machine) -> None:
+    (answer,) = machine.do(Wait("it", "echo crashed; exit 2", seconds=600))
+    assert isinstance(answer, batch.Failed)
+    assert (answer.kind, answer.text) == ("state", "crashed")
+
+
+def test_a_binary_is_asked_for_sent_and_placed_once(machine: Machine, tmp_path: Path) -> None:
+    blob = b"#!/bin/sh\n" * 70_000
+    step = _binary(tmp_path / "bin" / "tool", blob)
+    assert machine.needs(step) == {step.digest}
+    assert machine.receive(blob).status == 0
+    assert machine.needs(step) == set()
+    assert machine.do(step) == [batch.Changed(0, "created")]
+    assert (tmp_path / "bin" / "tool").read_bytes() == blob
+    assert _mode(tmp_path / "bin" / "tool") == 0o755
+    assert machine.needs(step) == set()
+    assert machine.do(step) == [batch.Same(0)]
+    assert not any((machine.state / "kubestrap" / "blobs" / "sha256").iterdir())
+
+
+def test_an_altered_binary_is_asked_for_again(machine: Machine, tmp_path: Path) -> None:
+    blob = b"x" * 1000
+    step = _binary(tmp_path / "tool", blob)
+    machine.receive(blob)
+    machine.do(step)
+    os.utime(tmp_path / "tool", ns=(5, 5))
+    assert machine.do(step) == [batch.Same(0)], "the same bytes with another time are read once, and remembered"
+    (tmp_path / "tool").write_bytes(b"y" * 1000)
+    assert machine.needs(step) == {step.digest}
+    (tmp_path / "tool").write_bytes(b"x" * 10)
+    assert machine.needs(step) == {step.digest}
+
+
+def test_a_blob_that_arrives_altered_is_refused(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"altered")
+    stream = batch.stream([("0" * 64, 7)], lambda _: (tmp_path / "blob").open("rb"))
+    ran = machine.run(batch.RECEIVE, b"".join(stream))
+    assert ran.status != 0
+    assert b"arrived altered" in ran.stderr
+    assert not any((machine.state / "kubestrap" / "blobs" / "sha256").iterdir())
+
+
+def test_a_blob_that_is_cut_short_is_refused(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"z" * 50_000)
+    whole = b"".join(
+        batch.stream([(hashlib.sha256(b"z" * 50_000).hexdigest(), 50_000)], lambda _: (tmp_path / "blob").open("rb"))
+    )
+    assert machine.run(batch.RECEIVE, whole[:20_000]).status != 0
+    assert not [path for path in (machine.state / "kubestrap" / "blobs" / "sha256").iterdir() if path.suffix != ".part"]
+
+
+def test_the_receipt_lists_what_is_written_before_it_is_written(machine: Machine, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    machine.do(Directory(str(tmp_path / "made")))
+    machine.do(File(str(blocked), b""), File(str(tmp_path / "never"), b""))
+    lines = (machine.state / "kubestrap" / "receipt").read_text().splitlines()
+    assert lines == sorted([f"directory\t{tmp_path}/made", f"file\t{blocked}", f"file\t{tmp_path}/never"])
+    assert _mode(machine.state / "kubestrap" / "receipt") == 0o600
+
+
+def test_what_leaves_nothing_is_not_on_the_receipt() -> None:
+    assert receipt([Absent("/a"), UnitOff("b"), Wait("c", "true", 1), Command("d", "true", "true")]) == []
+
+
+def test_a_batch_leaves_no_folder_of_its_own(machine: Machine, tmp_path: Path) -> None:
+    machine.do(File(str(tmp_path / "x"), b""))
+    machine.do(Wait("it", "exit 2", seconds=1))
+    assert not list((machine.state / ".run").iterdir())
+
+
+@pytest.mark.parametrize("line", [b"", b"same", b"changed\t1", b"failed\t1\tx\t", b"hello"])
+def test_what_is_no_answer_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"answer|invalid literal"):
+        batch.parse(line)

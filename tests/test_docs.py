@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from bootstrap import cli, errors
+from bootstrap.values import ProblemId
+from tools import inventory_docs
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_the_inventorys_document_shows_the_models_as_they_are() -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        inventory_docs.DOCUMENT.write_text(inventory_docs.document())
+    told = "run python -m tools.inventory_docs"
+    assert inventory_docs.DOCUMENT.read_text() == inventory_docs.document(), told
+
+
+def test_every_kind_of_mistake_is_documented() -> None:
+    text = (ROOT / "docs" / "inventory.md").read_text()
+    assert [problem for problem in get_args(ProblemId) if f"`{problem}`: " not in text] == []
+
+
+def test_every_exit_code_is_documented() -> None:
+    def below(kind: type[errors.BootstrapError]) -> set[int]:
+        return {kind.exit_code}.union(*map(below, kind.__subclasses__()))
+
+    codes = below(errors.BootstrapError) | {0, 8, cli.INTERRUPTED, cli.TERMINATED, cli.STDOUT_GONE}
+    text = (ROOT / "docs" / "exit-codes.md").read_text()
+    assert codes <= {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+def test_decisions_are_numbered_without_gaps_and_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    numbers = sorted(int(path.name[:4]) for path in folder.glob("[0-9]*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_fault_stands_in_the_table_and_every_test_that_it_names_exists() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    assert re.findall(r"^\| F(\d+) \|", text, re.MULTILINE) == [str(number) for number in range(1, 41)]
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^def (test_\w+)", sources, re.MULTILINE))
+    assert [name for name in re.findall(r"`(test_\w+)`", text) if name not in defined] == []

@@ -1,0 +1,172 @@
+"""Plans done for real on this machine, each host with a /var/lib of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bootstrap.api import Api
+from bootstrap.errors import HostsFailed, StepFailed, WaitTimedOut
+from bootstrap.events import Event, HostFailed, PhaseDone, PhaseStarted, StepDone, Waiting
+from bootstrap.execute import Means, execute
+from bootstrap.plan import Phase, Plan, build
+from bootstrap.site import Contents, Node, Site
+from bootstrap.spec import Cluster, Host
+from bootstrap.steps import Binary, Command, File, Step, Wait
+from tests.isolated import IsolatedHost
+
+BLOB = b"blob" * 1000
+
+
+def _no_api() -> Api:
+    raise AssertionError("no step here needs the API server")
+
+
+class Run:
+    """Hosts of a test, what they were asked to do, and what they told."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...]) -> None:
+        self.events: list[Event] = []
+        self.folder = folder
+        self.nodes = tuple(
+            Node(Host(name=name, address=name, roles=("control-plane",)), f"10.0.0.{number}")
+            for number, name in enumerate(names, 1)
+        )
+        for name in names:
+            (folder / name).mkdir()
+        hosts = {name: IsolatedHost(folder / name, name) for name in names}
+        self.means = Means(hosts, _no_api, lambda _: io.BytesIO(BLOB))
+
+    def do(self, *phases: Phase) -> None:
+        self.events.clear()
+        execute(self.plan(*phases), self.means, self.events.append)
+
+    def plan(self, *phases: Phase) -> Plan:
+        site = Site(Cluster(), self.nodes, Contents("1.37.2", "linux/amd64", (), ()))
+        return build(phases, site, nodes=self.nodes)
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        return [
+            (event.host, event.phase, event.what)
+            for event in self.events
+            if isinstance(event, StepDone) and event.state == "changed"
+        ]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path, ("one", "two"))
+
+
+def _phase(name: str, *steps: Step, barrier: bool = False) -> Phase:
+    def make(_: Site, node: Node) -> Iterator[Step]:
+        for step in steps:
+            yield File(step.path.replace("NAME", node.name), step.data) if isinstance(step, File) else step
+
+    return Phase(name, "all", make, barrier=barrier)
+
+
+def test_the_second_run_changes_nothing(run: Run) -> None:
+    phases = [_phase("first", File(f"{run.folder}/a-NAME", b"a")), _phase("second", File(f"{run.folder}/b-NAME", b"b"))]
+    run.do(*phases)
+    assert sorted(run.changes()) == [
+        ("one", "first", "created"),
+        ("one", "second", "created"),
+        ("two", "first", "created"),
+        ("two", "second", "created"),
+    ]
+    run.do(*phases)
+    assert run.changes() == []
+    assert sum(isinstance(event, StepDone) for event in run.events) == 4
+
+
+def test_each_phase_of_each_host_begins_and_ends_once_in_order(run: Run) -> None:
+    run.do(_phase("first", File(f"{run.folder}/f-NAME", b"")), _phase("second", Wait("it", "true", 60)))
+    seen = [
+        (type(event).__name__, event.phase)
+        for event in run.events
+        if isinstance(event, PhaseStarted | PhaseDone) and event.host == "one"
+    ]
+    assert seen == [
+        ("PhaseStarted", "first"),
+        ("PhaseDone", "first"),
+        ("PhaseStarted", "second"),
+        ("PhaseDone", "second"),
+    ]
+
+
+def test_a_host_that_fails_goes_no_further_and_the_other_does(run: Run) -> None:
+    unlucky = run.folder / "x-one"
+    unlucky.mkdir()
+    phases = [_phase("first", File(f"{run.folder}/x-NAME", b"")), _phase("last", File(f"{run.folder}/y-NAME", b""))]
+    with pytest.raises(HostsFailed) as raised:
+        run.do(*phases)
+    error = raised.value.failures["one"]
+    assert isinstance(error, StepFailed)
+    assert (error.phase, error.step) == ("first", str(unlucky))
+    assert "is a directory" in str(error)
+    assert raised.value.succeeded == ("two",)
+    assert raised.value.code == 8
+    assert [path.name for path in run.folder.glob("y-*")] == ["y-two"]
+    assert [event.phase for event in run.events if isinstance(event, HostFailed)] == ["first"]
+
+
+def test_a_barrier_waits_for_every_host(run: Run) -> None:
+    """The second phase asks for what the first one leaves on all hosts."""
+    both = f"test -e {run.folder}/done-one && test -e {run.folder}/done-two"
+    run.do(
+        _phase("first", Command("slowly", "sleep 0.3", "false; [ $? = 1 ]"), File(f"{run.folder}/done-NAME", b"")),
+        _phase("second", Command("both are there", "false", both), barrier=True),
+    )
+    assert not any(isinstance(event, HostFailed) for event in run.events)
+
+
+def test_a_wait_in_vain_names_what_it_waited_for_and_its_limit(run: Run) -> None:
+    with pytest.raises(HostsFailed) as raised:
+        run.do(_phase("wait", Wait("the moon", "echo it is day; false", seconds=1.2)))
+    error = raised.value.failures["two"]
+    assert isinstance(error, WaitTimedOut)
+    assert "waited 1.2 s for the moon" in str(error)
+    assert "it is day" in str(error)
+    assert raised.value.code == 10
+    assert {event.limit for event in run.events if isinstance(event, Waiting)} <= {1.2}
+
+
+def test_blobs_are_sent_to_a_machine_that_lacks_them(tmp_path: Path) -> None:
+    run = Run(tmp_path, ("one",))
+    path = run.folder / "bin"
+    step = Binary(str(path), hashlib.sha256(BLOB).hexdigest(), len(BLOB))
+    run.do(_phase("binaries", step))
+    assert path.read_bytes() == BLOB
+    run.do(_phase("binaries", step))
+    assert run.changes() == []
+
+
+def test_a_blob_that_is_not_what_its_digest_says_is_refused_on_the_machine(run: Run) -> None:
+    step = Binary(str(run.folder / "bin"), hashlib.sha256(b"other").hexdigest(), len(BLOB))
+    with pytest.raises(HostsFailed) as raised:
+        run.do(_phase("binaries", step))
+    assert "arrived altered" in str(raised.value)
+    assert not (run.folder / "bin").exists()
+
+
+def test_a_secret_of_a_step_is_in_no_event_and_no_error(run: Run) -> None:
+    secret = b"hunter2-hunter2"
+    with pytest.raises(HostsFailed) as raised:
+        run.do(_phase("s", File(f"{run.folder}/s", secret, secret=True), Command("use it", "exit 1", "false", secret)))
+    assert b"hunter2" not in repr([*run.events, raised.value]).encode()
+
+
+def test_evidence_of_a_wait_is_told_as_a_verdict(run: Run) -> None:
+    gathered = "printf 'component\\tetcd\\texited\\t2\\t2\\t/0.log\\nlog\\tetcd\\tflag provided but not defined: -x\\n'"
+    until = "printf 'guilty\\tetcd\\n'; exit 2"
+    with pytest.raises(HostsFailed) as raised:
+        run.do(_phase("wait", Wait("it", until, seconds=600, explain=gathered, evidence=True)))
+    error = raised.value.failures["two"]
+    assert isinstance(error, StepFailed)
+    assert "it cannot come about\netcd does not run: it exited with 2 (2 times" in str(error)
+    assert "it does not know the flag --x" in str(error)

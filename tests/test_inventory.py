@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from bootstrap.errors import NotSupported
+from bootstrap.inventory import InventoryError, Problem, load, require_supported
+from bootstrap.spec import Inventory, effective_ssh
+from bootstrap.values import ProblemId
+
+GOLDEN = Path(__file__).parent / "golden" / "inventory"
+CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
+HEAD = "apiVersion: kubestrap.io/v1alpha1\nkind: Inventory\n"
+EXTERNAL_ETCD = "{endpoints: ['https://etcd1:2379'], caFile: a, certFile: b, keyFile: c}"
+ONE = f"{HEAD}hosts:\n  - {{name: node1, address: 192.0.2.10, roles: [control-plane, worker]}}\n"
+
+
+def problems(path: Path) -> tuple[Problem, ...]:
+    with pytest.raises(InventoryError) as refused:
+        load(path)
+    return refused.value.problems
+
+
+def read(folder: Path, text: str) -> Inventory:
+    path = folder / "inventory.yaml"
+    path.write_text(text)
+    return load(path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mistakes_are_told_in_these_words(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN)
+    found = problems(Path(f"{case}.yaml"))
+    told = "".join(f"{problem}\n" for problem in found)
+    golden = GOLDEN / f"{case}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(told)
+    assert told == golden.read_text()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "many"])
+def test_a_golden_file_shows_the_mistake_it_is_named_for_and_no_other(case: str) -> None:
+    kind = case.partition("--")[0]
+    assert {problem.id for problem in problems(GOLDEN / f"{case}.yaml")} == {f"inventory-{kind}"}
+
+
+def test_every_kind_of_mistake_has_a_golden_file() -> None:
+    shown = {f"inventory-{case.partition('--')[0]}" for case in CASES}
+    assert set(get_args(ProblemId)) - shown == {"inventory-unreadable"}
+
+
+def test_a_missing_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (only,) = problems(tmp_path / "inventory.yaml")
+    assert only.id == "inventory-unreadable"
+    assert "inventory.example.yaml" in str(only)
+
+
+def test_a_directory_is_told_as_unreadable(tmp_path: Path) -> None:
+    assert [problem.id for problem in problems(tmp_path)] == ["inventory-unreadable"]
+
+
+def test_the_smallest_inventory_gets_every_default(tmp_path: Path) -> None:
+    inventory = read(tmp_path, ONE)
+    assert inventory.cluster.control_plane_endpoint == "api.kubernetes.cluster.local:6443"
+    assert inventory.cluster.networking.service_address(10) == "10.96.0.10"
+    assert inventory.hosts[0].registration_taints == ()
+
+
+def test_a_host_that_is_only_a_control_plane_has_kubeadms_taint(tmp_path: Path) -> None:
+    inventory = read(tmp_path, ONE.replace(", worker", ""))
+    assert [str(taint) for taint in inventory.hosts[0].registration_taints] == [
+        "node-role.kubernetes.io/control-plane=:NoSchedule"
+    ]
+
+
+def test_relative_files_are_taken_from_the_inventorys_folder(tmp_path: Path) -> None:
+    text = f"{HEAD}ssh: {{identityFile: keys/id}}\n{ONE.removeprefix(HEAD)}    ssh: {{knownHostsFile: known}}\n"
+    inventory = read(
+        tmp_path,
+        text.replace(
+            "- {name: node1, address: 192.0.2.10, roles: [control-plane, worker]}",
+            "- name: node1\n    address: 192.0.2.10\n    roles: [control-plane, worker]",
+        ),
+    )
+    assert inventory.ssh.identity_file == str(tmp_path / "keys/id")
+    assert inventory.hosts[0].ssh.known_hosts_file == str(tmp_path / "known")
+
+
+def test_a_hosts_own_ssh_settings_win(tmp_path: Path) -> None:
+    text = f"{HEAD}ssh: {{user: debian, port: 2222}}\n{ONE.removeprefix(HEAD)}".replace(
+        "worker]", "worker], ssh: {port: 22}"
+    )
+    inventory = read(tmp_path, text)
+    login = effective_ssh(inventory, inventory.hosts[0])
+    assert (login.user, login.port, login.connect_timeout) == ("debian", 22, "10s")
+
+
+def test_one_address_with_different_ports_is_different_machines(tmp_path: Path) -> None:
+    other = "  - {name: node2, address: 192.0.2.10, roles: [worker], ssh: {port: 2222}}\n"
+    assert len(read(tmp_path, ONE + other).hosts) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [control-plane]}}\n", "(node1, node2)"),
+        (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n", "role etcd (node2)"),
+        (f"{ONE}cluster: {{endpoint: {{kind: vip, address: 192.0.2.9}}}}\n", "virtual address"),
+        (f"{ONE}cluster: {{networking: {{podSubnet: 'fd00:1::/56', serviceSubnet: 'fd00:2::/112'}}}}\n", "IPv6"),
+        (f"{ONE}cluster: {{etcd: {{external: {EXTERNAL_ETCD}}}}}\n", "external etcd"),
+    ],
+)
+def test_what_the_schema_has_but_this_version_cannot_build_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(NotSupported) as refused:
+        require_supported(read(tmp_path, text))
+    assert refused.value.exit_code == 12
+    assert told in str(refused.value)
+
+
+def test_what_can_be_built_is_not_refused(tmp_path: Path) -> None:
+    require_supported(read(tmp_path, ONE))
+
+
+def test_the_example_in_the_checkout_is_valid_and_can_be_built() -> None:
+    inventory = load(Path(__file__).parent.parent / "inventory.example.yaml")
+    require_supported(inventory)
+    assert len(inventory.hosts) == 3

@@ -1,0 +1,127 @@
+"""What the smoke test asks for; it is run for real in tests/lab/test_verify.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+
+from bootstrap.spec import Host, Inventory
+from bootstrap.transport.base import Result
+from bootstrap.transport.local import LocalHost
+from bootstrap.verify.smoke import TEXTS, Limits, Smoke
+
+MASTER = Host(name="m", address="192.0.2.1", roles=("control-plane",))
+WORKERS = tuple(Host(name=f"w{i}", address=f"192.0.2.1{i}", roles=("worker",)) for i in (1, 2, 3))
+
+
+class Kubectl(LocalHost):
+    """A machine on which kubectl answers with what `answer` says to its arguments."""
+
+    def __init__(self, answer: Callable[[str], tuple[int, str]]) -> None:
+        super().__init__("m")
+        self.answer = answer
+        self.asked: list[str] = []
+        self.applied = b""
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        seconds: float,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        asked = command.partition("--namespace kubestrap-verify-x ")[2]
+        self.asked.append(asked)
+        if asked.startswith("apply"):
+            assert isinstance(stdin, bytes)
+            self.applied = stdin
+        status, text = self.answer(asked)
+        return Result(status, text.encode() if status == 0 else b"", b"" if status == 0 else text.encode())
+
+
+def smoke(kubectl: Kubectl, hosts: tuple[Host, ...] = (MASTER, *WORKERS)) -> Smoke:
+    limits = Limits(rollout=1, reach=0, clean_up=1)
+    return Smoke(kubectl, Inventory(hosts=hosts), "agnhost:1", "kubestrap-verify-x", limits)
+
+
+def pod(app: str, node: str, *, ready: bool = True) -> dict[str, object]:
+    condition = {"type": "Ready", "status": "True" if ready else "False", "message": "no room"}
+    return {
+        "metadata": {"name": f"{app}-{node}", "labels": {"app": app}},
+        "spec": {"nodeName": node},
+        "status": {"conditions": [condition]},
+    }
+
+
+def working(asked: str) -> tuple[int, str]:
+    if asked.startswith("get pods"):
+        return 0, json.dumps({"items": [pod("client", "w1"), pod("server", "w2")]})
+    if asked.startswith("get service"):
+        return 0, "10.96.7.7"
+    return 0, "Started HTTP server on port 8080"
+
+
+def test_a_good_cluster_passes_every_part_and_all_is_removed() -> None:
+    kubectl = Kubectl(working)
+    parts = list(smoke(kubectl).run())
+    assert [part.id for part in parts] == list(TEXTS)
+    assert [part.problems for part in parts] == [()] * len(TEXTS)
+    assert any(asked.startswith("delete namespace kubestrap-verify-x") for asked in kubectl.asked)
+
+
+def test_a_service_is_tried_by_address_and_by_name_from_every_client() -> None:
+    kubectl = Kubectl(working)
+    list(smoke(kubectl).run())
+    tried = [asked for asked in kubectl.asked if "connect" in asked]
+    assert [asked.rpartition(" ")[2] for asked in tried] == [
+        "'10.96.7.7:80'",
+        "'server.kubestrap-verify-x.svc.cluster.local:80'",
+    ]
+
+
+def test_a_failure_names_the_pod_and_its_node() -> None:
+    kubectl = Kubectl(lambda asked: (1, "TIMEOUT") if "connect" in asked else working(asked))
+    problems = {part.id: part.problems for part in smoke(kubectl).run()}
+    assert problems["smoke/service-address"] == ("10.96.7.7:80 from client-w1 on w1: TIMEOUT",)
+    assert problems["smoke/exec"] == ()
+
+
+def test_without_pods_nothing_else_is_said_to_work() -> None:
+    def answer(asked: str) -> tuple[int, str]:
+        if asked.startswith("get pods"):
+            return 0, json.dumps({"items": [pod("client", "w1"), pod("server", "w2", ready=False)]})
+        return working(asked)
+
+    problems = {part.id: part.problems for part in smoke(Kubectl(answer)).run()}
+    assert problems["smoke/rollout"] == ("server-w2 on w2: no room",)
+    assert problems["smoke/logs"] == ("no Pods run that it could be tried with",)
+
+
+def test_what_was_made_is_removed_when_the_test_is_left_early() -> None:
+    kubectl = Kubectl(working)
+    parts = smoke(kubectl).run()
+    next(parts)
+    parts.close()  # type: ignore[attr-defined]
+    assert any(asked.startswith("delete namespace") for asked in kubectl.asked)
+
+
+def test_servers_are_spread_over_workers_and_clients_run_everywhere() -> None:
+    kubectl = Kubectl(working)
+    list(smoke(kubectl).run())
+    namespace, deployment, daemonset, service = json.loads(kubectl.applied)["items"]
+    assert namespace["metadata"]["name"] == "kubestrap-verify-x"
+    assert deployment["spec"]["replicas"] == 3
+    spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]
+    assert (spread["maxSkew"], spread["whenUnsatisfiable"]) == (1, "DoNotSchedule")
+    assert deployment["spec"]["template"]["spec"]["tolerations"] == []
+    assert daemonset["spec"]["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+    assert service["spec"]["ports"] == [{"port": 80, "targetPort": 8080}]
+
+
+def test_one_machine_alone_is_a_cluster() -> None:
+    kubectl = Kubectl(working)
+    list(smoke(kubectl, (Host(name="m", address="192.0.2.1", roles=("control-plane",)),)).run())
+    deployment = json.loads(kubectl.applied)["items"][1]
+    assert deployment["spec"]["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+    assert deployment["spec"]["replicas"] == 2
