@@ -1,0 +1,261 @@
+"""`init` and `join` on real machines: a control plane and two workers, shared with the other files of this folder.
+
+Costs, beside the shared cluster (about 2 min): 3 min.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap import paths
+from bootstrap.bundle import open_bundle
+from bootstrap.bundle.gomodules import build_tool
+from tests.lab.clusters import Cluster
+
+EVERY = ("cp1", "worker1", "worker2")
+TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
+
+
+def _changes(stderr: str) -> list[str]:
+    """List the steps that a run says it changed: the indented lines."""
+    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
+
+
+def test_every_node_is_ready_with_its_role(cluster: Cluster) -> None:
+    cluster.wait_ready(EVERY)
+    nodes = {node["metadata"]["name"]: node for node in cluster.get("nodes")["items"]}
+    assert sorted(nodes) == sorted(EVERY)
+    for name in EVERY:
+        role = "control-plane" if name == "cp1" else "worker"
+        assert nodes[name]["metadata"]["labels"][f"node-role.kubernetes.io/{role}"] == ""
+        assert nodes[name]["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.2"
+    taint = {"effect": "NoSchedule", "key": "node-role.kubernetes.io/control-plane"}
+    assert nodes["cp1"]["spec"]["taints"] == [taint]
+    assert "taints" not in nodes["worker1"]["spec"]
+
+
+def test_system_pods_are_rolled_out(cluster: Cluster) -> None:
+    for what in (
+        "kube-system daemonset/kube-proxy",
+        "kube-flannel daemonset/kube-flannel-ds",
+        "kube-system deploy/coredns",
+    ):
+        namespace, name = what.split()
+        cluster.kubectl(f"-n {namespace} rollout status {name} --timeout=300s", seconds=360)
+
+
+def test_the_operators_kubeconfig_works_from_his_own_machine(cluster: Cluster) -> None:
+    path = cluster.home / ".config" / "kubestrap" / "test-shared.kubeconfig"
+    path = next(path.parent.glob("*.kubeconfig"))
+    assert path.stat().st_mode & 0o777 == 0o600
+    shown = cluster.kubestrap("kubeconfig").stdout
+    assert shown == path.read_text()
+    contents = open_bundle(None, kubernetes_version="1.37.2", platform="linux/amd64")
+    kubectl = next(binary for binary in contents.contents.binaries if binary.path.endswith("/kubectl"))
+    program = cluster.home / "kubectl"
+    with contents.open(kubectl.digest) as source:
+        program.write_bytes(source.read())
+    program.chmod(0o755)
+    command = [str(program), "--kubeconfig", str(path), "get", "--raw", "/readyz"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout == "ok"
+    cluster.kubestrap("kubeconfig", "--merge")
+    merged = cluster.home / ".kube" / "config"
+    assert merged.stat().st_mode & 0o777 == 0o600
+    program.unlink()
+
+
+def test_no_token_is_left_behind(cluster: Cluster) -> None:
+    listed = cluster.kubestrap("token", "list").stdout
+    assert listed.splitlines()[1:] == []
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+    test_system_pods_are_rolled_out(cluster)
+    before = {machine: cluster.containers(machine) for machine in EVERY}
+    versions = _resource_versions(cluster)
+    first = cluster.kubestrap("init")
+    second = cluster.kubestrap("join")
+    assert _changes(first.stderr) == []
+    assert _changes(second.stderr) == []
+    assert {machine: cluster.containers(machine) for machine in EVERY} == before
+    assert _resource_versions(cluster) == versions
+
+
+def _resource_versions(cluster: Cluster) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for kind in ("configmaps,roles,rolebindings,serviceaccounts,services -A", "clusterroles,clusterrolebindings"):
+        for item in cluster.get(kind)["items"]:
+            meta = item["metadata"]
+            found[f"{item['kind']} {meta.get('namespace', '')}/{meta['name']}"] = meta["resourceVersion"]
+    return found
+
+
+def test_what_was_broken_is_mended_and_nothing_else(cluster: Cluster) -> None:
+    manifest = f"{paths.MANIFESTS}/kube-scheduler.yaml"
+    image = next(
+        line.split()[0] for line in cluster.on("worker1", "ctr -n k8s.io images ls").splitlines() if "agnhost" in line
+    )
+    cluster.on("cp1", f"echo '# edited' >> {manifest}")
+    cluster.on("worker1", f"ctr -n k8s.io images rm --sync {image}")
+    cluster.on("worker2", "systemctl stop kubelet")
+    cluster.kubectl("-n kube-system delete rolebinding kubeadm:kubelet-config")
+    init = cluster.kubestrap("init").stderr
+    join = cluster.kubestrap("join").stderr
+    changed = [*_changes(init), *_changes(join)]
+    assert sorted(changed) == sorted(
+        [
+            f"{manifest}: updated",
+            "RoleBinding kube-system/kubeadm:kubelet-config: created",
+            f"image {image}: imported",
+            "kubelet.service: started",
+        ]
+    )
+    cluster.wait_ready(EVERY)
+
+
+def test_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Cluster) -> None:
+    def with_a_ghost(data: dict[str, Any]) -> None:
+        address = data["hosts"][0]["address"].rpartition(".")[0] + ".250"
+        data["hosts"].append({"name": "ghost", "address": address, "roles": ["worker"]})
+        data["ssh"]["connectTimeout"] = "3s"
+
+    cluster.write_inventory(EVERY, with_a_ghost)
+    try:
+        cluster.on("worker1", "systemctl stop kubelet")
+        ran = cluster.kubestrap("join", status=8)
+    finally:
+        cluster.write_inventory(EVERY)
+    assert "ghost" in ran.stderr
+    assert _changes(ran.stderr) == ["kubelet.service: started"]
+
+
+@pytest.fixture
+def invited(cluster: Cluster) -> Any:
+    """A token, the CA's hash, and an inventory that knows worker3 alone; afterwards worker3 is in no cluster again."""
+    created = cluster.kubestrap("token", "create", "--print-join-command", "--ttl", "1h").stdout
+    token, ours, theirs = created.splitlines()
+    assert TOKEN.fullmatch(token)
+    words = ours.split()
+    server, ca_hash = words[words.index("--server") + 1], words[words.index("--ca-cert-hash") + 1]
+    cluster.write_inventory(["worker3"])
+    try:
+        yield server, ca_hash, token, theirs
+    finally:
+        cluster.write_inventory(EVERY)
+        cluster.kubestrap("token", "delete", token[:6])
+        cluster.kubectl("delete node worker3 --ignore-not-found")
+
+
+def _wipe(cluster: Cluster, machine: str) -> None:
+    """Take a Node's machine out of the cluster, as `kubeadm reset` would."""
+    cluster.on(
+        machine,
+        "systemctl disable --now kubelet; "
+        "for id in $(ctr -n k8s.io tasks ls -q); do ctr -n k8s.io tasks rm -f $id; done; "
+        "for id in $(ctr -n k8s.io containers ls -q); do ctr -n k8s.io containers rm $id; done; "
+        "rm -rf /etc/kubernetes/*.conf /etc/kubernetes/pki/* /var/lib/kubelet/pki /var/lib/kubelet/config.yaml; "
+        "ip link del cni0; ip link del flannel.1; true",
+    )
+    cluster.kubectl(f"delete node {machine} --ignore-not-found")
+
+
+def test_mistakes_of_an_invitation_are_told_apart_before_the_host_is_changed(cluster: Cluster, invited: Any) -> None:
+    server, ca_hash, token, _ = invited
+    wrong_secret = f"{token[:7]}{'0' * 16}"
+    unknown = f"zzzzzz.{'0' * 16}"
+    said = {}
+    for name, at, pin, given, status in (
+        ("malformed token", server, ca_hash, "hello", 2),
+        ("malformed hash", server, "sha256:12", token, 2),
+        ("wrong hash", server, f"sha256:{'0' * 64}", token, None),
+        ("wrong secret", server, ca_hash, wrong_secret, None),
+        ("unknown token", server, ca_hash, unknown, None),
+        ("unreachable", server.rpartition(".")[0] + ".250:6443", ca_hash, token, None),
+    ):
+        ran = cluster.kubestrap(
+            "join", "--server", at, "--ca-cert-hash", pin, "--token-file", "-", stdin=f"{given}\n", status=status
+        )
+        assert ran.returncode != 0, name
+        assert token[7:] not in ran.stdout + ran.stderr
+        said[name] = [line for line in ran.stderr.splitlines() if line.startswith("Error")][-1]
+    assert len(set(said.values())) == len(said), said
+    assert cluster.ssh("worker3", f"ls {paths.KUBELET_CONF} {paths.BOOTSTRAP_KUBELET_CONF}").returncode != 0
+
+
+def test_a_worker_joins_by_server_token_and_hash_alone(cluster: Cluster, invited: Any) -> None:
+    server, ca_hash, token, _ = invited
+    ran = cluster.kubestrap(
+        "join", "--server", server, "--ca-cert-hash", ca_hash, "--token-file", "-", stdin=f"{token}\n"
+    )
+    assert ran.stdout.strip() == "kubectl label node worker3 node-role.kubernetes.io/worker="
+    cluster.wait_ready(["worker3"])
+    assert cluster.ssh("worker3", f"ls {paths.BOOTSTRAP_KUBELET_CONF}").returncode != 0
+    _wipe(cluster, "worker3")
+
+
+def test_a_real_kubeadm_joins_with_our_token(cluster: Cluster, invited: Any) -> None:
+    """The node becomes Ready, and a Pod on it reaches the cluster's DNS."""
+    _, _, _, command = invited
+    kubeadm = build_tool("kubeadm")
+    with kubeadm.open("rb") as program:
+        subprocess.run(
+            cluster.lab.ssh("worker3", "cat > /usr/local/bin/kubeadm && chmod 755 /usr/local/bin/kubeadm", user="root"),
+            stdin=program,
+            check=True,
+            timeout=300,
+        )
+    address = cluster.lab.machine("cp1").address
+    name = command.split()[2].partition(":")[0]
+    cluster.on("worker3", f"grep -q {name} /etc/hosts || echo {address} {name} >> /etc/hosts")
+    ignored = "--ignore-preflight-errors=SystemVerification,Mem,NumCPU,Swap,FileAvailable--etc-kubernetes-pki-ca.crt"
+    cluster.on("worker3", f"systemctl enable kubelet; {command} {ignored} 2>&1", seconds=400)
+    cluster.wait_ready(["worker3"])
+    agnhost = next(
+        line.split()[0] for line in cluster.on("worker3", "ctr -n k8s.io images ls").splitlines() if "agnhost" in line
+    )
+    overrides = '{"spec":{"nodeName":"worker3"}}'
+    cluster.kubectl(
+        f"run probe --image={agnhost} --restart=Never --overrides='{overrides}' --command -- "
+        "/agnhost connect --timeout=10s kubernetes.default.svc.cluster.local:443"
+    )
+    try:
+        cluster.kubectl("wait --for=jsonpath='{.status.phase}'=Succeeded pod/probe --timeout=180s", seconds=240)
+    finally:
+        cluster.kubectl("delete pod probe --grace-period=0 --force")
+    _wipe(cluster, "worker3")
+    cluster.on("worker3", "rm /usr/local/bin/kubeadm")
+
+
+def test_several_control_planes_are_refused_with_a_code_of_their_own(cluster: Cluster) -> None:
+    def with_two(data: dict[str, Any]) -> None:
+        data["hosts"][1]["roles"] = ["control-plane"]
+
+    cluster.write_inventory(EVERY, with_two)
+    try:
+        assert "several control-plane hosts" in cluster.kubestrap("init", status=12).stderr
+    finally:
+        cluster.write_inventory(EVERY)
+
+
+def test_json_lines_are_all_of_stdout_and_a_log_without_secrets_stays(cluster: Cluster) -> None:
+    ran = cluster.kubestrap("init", "--output", "json")
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert {line["version"] for line in told} == {1}
+    assert (told[0]["event"], told[-1]["event"], told[-1]["exitCode"]) == ("started", "ended", 0)
+    (recap,) = (line for line in told if line["event"] == "recap")
+    assert [(host["host"], host["state"]) for host in recap["hosts"]] == [("cp1", "ok")]
+    log = Path(told[0]["log"])
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert str(log) in ran.stderr
+    logged = log.read_text()
+    assert [json.loads(line)["event"] for line in logged.splitlines()] == [line["event"] for line in told]
+    keys = cluster.on("cp1", f"cat {paths.PKI}/*.key {paths.PKI}/etcd/*.key; grep client-key-data {paths.ADMIN_CONF}")
+    secrets = [line.split()[-1] for line in keys.splitlines() if line and not line.startswith("-----")]
+    assert len(secrets) > 10
+    assert not [secret for secret in secrets if secret in logged + ran.stdout + ran.stderr]

@@ -1,0 +1,146 @@
+"""Runs that are broken anywhere, and finished by the same command: the machines end as after an unbroken run.
+
+The tests go on from each other, on two machines of their own. Costs about 4 min: one unbroken cluster to compare with,
+one that is made with interruptions. SEED=N repeats the random instants of a run that printed N.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import kills, sameness
+from tests.lab.clusters import Cluster
+from tests.lab.conftest import lab_of
+
+LAB = "kill"
+MANIFESTS = "/etc/kubernetes/manifests"
+PODS = {"etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"}
+HOLD = """
+import sys, time
+from pathlib import Path
+from bootstrap import inventory, lock
+from bootstrap.connections import connected
+read = inventory.load(Path("inventory.yaml"))
+with connected(read, read.hosts) as connections, lock.Lease(lock.Owner.here("init")) as lease:
+    for host in connections.hosts.values():
+        lease.take(host).wait()
+    print("held", file=sys.stderr, flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.fixture(scope="module")
+def chance() -> random.Random:
+    seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
+    sys.stderr.write(f"SEED={seed}\n")
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def unbroken(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> sameness.State:
+    """What an unbroken `init` and `join` leave. The lab has the same name, which the cluster's name follows."""
+    with lab_of(LAB, machines=2, snapshot=prepared, keep=False) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("unbroken"))
+        cluster.write_inventory([machine.name for machine in lab.machines])
+        cluster.kubestrap("init")
+        cluster.kubestrap("join")
+        return sameness.settled(cluster)
+
+
+@pytest.fixture(scope="module")
+def machines(prepared: str, unbroken: sameness.State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two machines that are prepared, and nothing more."""
+    with lab_of(LAB, machines=2, snapshot=prepared, keep=False) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("kill"))
+        cluster.write_inventory([machine.name for machine in lab.machines])
+        yield cluster
+
+
+def _address(cluster: Cluster, machine: str) -> str:
+    return next(str(one.address) for one in cluster.lab.machines if one.name == machine)
+
+
+def test_f1_f6_f33_an_init_that_is_killed_and_cut_off_again_and_again_is_finished(
+    machines: Cluster, chance: random.Random
+) -> None:
+    machines.on("cp1", f"mkdir -p {MANIFESTS}")
+    watch = kills.FolderWatch(machines, "cp1", MANIFESTS)
+    kills.kill_at(machines, ["init"], r"\bcerts/")
+    kills.kill_at(machines, ["init"], r"\bcontrol-plane/")
+    with machines.start("init") as silenced:
+        kills.until(silenced, r"\bkubelet-start\b")
+        # The machine never learns that this run is dead. Its lock lapses, and what it still does there is ended.
+        with kills.cut(_address(machines, "cp1"), kills.connection(silenced, _address(machines, "cp1")), "drop"):
+            silenced.kill()
+            silenced.wait(300)
+            kills.kill_after(machines, ["init"], chance.uniform(1, 30))
+            kills.kill_at(machines, ["init"], r"\bupload-config/")
+            machines.kubestrap("init")
+    assert kills.acting(machines, "cp1") == ""
+    changes = watch.changes()
+    watch.close()
+    # A manifest comes whole, by a rename from outside of the folder, and nothing else is ever there.
+    assert {kind for kind, _ in changes} == {"moved to"}
+    assert {name for _, name in changes} == PODS
+
+
+def test_f2_f3_f6_a_join_that_is_stopped_cut_off_and_killed_is_finished(
+    machines: Cluster, chance: random.Random
+) -> None:
+    with machines.start("join") as stopped:
+        kills.until(stopped, r"^worker1\b")
+        stopped.send_signal(signal.SIGINT)
+        _, said = stopped.communicate(timeout=300)
+    assert stopped.returncode == 130, said
+    assert "run the same command again" in said
+    for machine in ("cp1", "worker1"):
+        kills.eventually_free(machines, machine)
+        assert kills.acting(machines, machine) == ""
+
+    with machines.start("join") as reset:
+        kills.until(reset, r"^worker1\b")
+        with kills.cut(_address(machines, "worker1"), kills.connection(reset, _address(machines, "worker1")), "reset"):
+            _, said = reset.communicate(timeout=300)
+            assert "worker1: the connection was lost" in said
+            assert reset.returncode == 5, said
+            kills.kill_after(machines, ["join"], chance.uniform(1, 30))
+            machines.kubestrap("join")
+
+
+def test_f1_f2_the_machines_and_the_cluster_are_as_after_an_unbroken_run(
+    machines: Cluster, unbroken: sameness.State
+) -> None:
+    assert sameness.differences(unbroken, sameness.settled(machines)) == []
+
+
+def test_f28_a_second_operator_is_named_the_first_and_takes_over_when_that_one_is_dead(machines: Cluster) -> None:
+    with machines.start("-c", HOLD) as first:
+        kills.until(first, "held")
+        refused = machines.kubestrap("init", status=9)
+        assert f"(process {first.pid}) runs `kubestrap init` since" in refused.stderr
+        assert machines.kubestrap("unlock", status=2).stdout.count(f"(process {first.pid})") == 2
+        first.kill()
+    machines.kubestrap("init")
+
+
+def test_f3_sigterm_stops_a_run_that_changes_nothing_and_frees_the_lock(machines: Cluster) -> None:
+    with machines.start("init") as stopped:
+        kills.until(stopped, r"^cp1\b")
+        stopped.terminate()
+        _, said = stopped.communicate(timeout=300)
+    assert stopped.returncode == 143, said
+    kills.eventually_free(machines, "cp1")
+
+
+def test_f34_a_reset_that_is_killed_is_finished(machines: Cluster, chance: random.Random) -> None:
+    kills.kill_after(machines, ["reset", "--yes"], chance.uniform(1, 8))
+    machines.kubestrap("reset", "--yes")
+    for machine in ("cp1", "worker1"):
+        assert machines.on(machine, "ls -d /etc/kubernetes /var/lib/kubestrap/receipt 2>/dev/null || :") == ""
+    assert "nothing to do" in machines.kubestrap("reset", "--yes").stderr

@@ -1,0 +1,72 @@
+"""One machine that is control plane and worker at once, with settings other than the defaults.
+
+Costs 90 s, most of it the wait for Pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from bootstrap import paths
+from tests.lab.clusters import Cluster
+
+
+def _configure(data: dict[str, Any]) -> None:
+    data["cluster"] |= {
+        "encryptionAlgorithm": "RSA-2048",
+        "certificateValidityPeriod": "1000h",
+        "networking": {"podSubnet": "10.60.0.0/16", "serviceSubnet": "10.61.0.0/16", "dnsDomain": "example.test"},
+        "apiServer": {
+            "certSANs": ["api.example.test", "192.0.2.7"],
+            "extraArgs": [{"name": "v", "value": "1"}, {"name": "profiling", "value": "false"}],
+        },
+        "scheduler": {"extraEnvs": [{"name": "PLACE", "value": "here"}]},
+    }
+    data["hosts"][0] |= {"roles": ["control-plane", "worker"], "labels": {"example.test/disk": "fast"}}
+
+
+@pytest.fixture(scope="module")
+def single(new_cluster: Callable[[str, int], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    with new_cluster("single", 1) as cluster:
+        cluster.write_inventory(["cp1"], _configure)
+        cluster.kubestrap("init")
+        yield cluster
+
+
+def test_one_machine_alone_is_a_cluster_that_runs_pods(single: Cluster) -> None:
+    single.wait_ready(["cp1"])
+    (node,) = single.get("nodes")["items"]
+    assert "taints" not in node["spec"]
+    assert node["metadata"]["labels"]["example.test/disk"] == "fast"
+    assert node["spec"]["podCIDR"].startswith("10.60.")
+    single.kubectl("-n kube-system rollout status deploy/coredns --timeout=600s", seconds=660)
+
+
+def test_certificates_have_the_algorithm_names_and_life_that_were_asked_for(single: Cluster) -> None:
+    served = x509.load_pem_x509_certificate(single.on("cp1", f"cat {paths.PKI}/apiserver.crt").encode())
+    key = served.public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    assert key.key_size == 2048
+    names = served.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "api.example.test" in names.get_values_for_type(x509.DNSName)
+    assert {"192.0.2.7", "10.61.0.1"} <= {str(ip) for ip in names.get_values_for_type(x509.IPAddress)}
+    assert (served.not_valid_after_utc - served.not_valid_before_utc).total_seconds() == pytest.approx(
+        3600 * 1000, abs=900
+    )
+
+
+def test_extra_arguments_and_variables_reach_the_running_components(single: Cluster) -> None:
+    server = single.get("pod -n kube-system kube-apiserver-cp1")["spec"]["containers"][0]["command"]
+    assert {"--v=1", "--profiling=false"} <= set(server)
+    scheduler = single.get("pod -n kube-system kube-scheduler-cp1")["spec"]["containers"][0]
+    assert {"name": "PLACE", "value": "here"} in scheduler["env"]
+
+
+def test_there_are_no_workers_to_join(single: Cluster) -> None:
+    assert "no workers" in single.kubestrap("join", status=3).stderr
