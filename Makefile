@@ -1,0 +1,78 @@
+# `make cluster`: a Kubernetes cluster on throw-away machines. `make test`: every test. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# How many runs `make soak` kills.
+KILLS ?= 50
+# The name of the lab that `make cluster` makes.
+LAB ?= demo
+# The lab in which `make test` runs the recipe of `make cluster`.
+RECIPE_LAB := test-recipe
+
+# What this needs from Debian: building components, making machines, and (for tests) servers and shells to test with.
+BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config ca-certificates \
+	catatonit iptables nftables conntrack kmod ipset
+LAB_PACKAGES := podman runc conmon containernetworking-plugins fuse-overlayfs mmdebstrap debian-archive-keyring \
+	iproute2 openssh-client procps
+TEST_PACKAGES := openssh-server sudo tcsh
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -p tests.strict
+KUBESTRAP := bin/kubestrap
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do printf '%-12s %s\n' "$$name" "$$what"; done
+
+.PHONY: setup
+setup: ## install what is missing: Debian packages, Go, Python packages into .venv
+	@tools/setup $(BUILD_PACKAGES) $(LAB_PACKAGES)
+
+.PHONY: setup-test
+setup-test:
+	@tools/setup $(BUILD_PACKAGES) $(LAB_PACKAGES) $(TEST_PACKAGES)
+
+.PHONY: lint
+lint: ## check the style of the code
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+.PHONY: types
+types: ## check the types of the code
+	$(PYTHON) -m mypy
+
+.PHONY: unit
+unit: ## run the tests that need no machines
+	$(PYTEST) tests --ignore tests/lab
+
+.PHONY: bundle
+bundle: ## build Kubernetes and all it needs (25 minutes the first time, then seconds)
+	$(KUBESTRAP) bundle build
+
+.PHONY: cluster
+cluster: setup bundle ## make a cluster of one control-plane machine and two workers in the lab LAB
+	@tools/cluster "$(LAB)"
+
+.PHONY: cluster-test
+cluster-test: bundle
+	@$(KUBESTRAP) lab down --name $(RECIPE_LAB)
+	@trap '$(KUBESTRAP) lab down --name $(RECIPE_LAB)' EXIT; tools/cluster $(RECIPE_LAB)
+
+.PHONY: lab-test
+lab-test: bundle ## run the tests on real machines
+	$(PYTEST) tests/lab
+
+.PHONY: test
+test: setup-test lint types unit bundle cluster-test lab-test ## run every test, and the recipe of `make cluster`
+
+.PHONY: soak
+soak: setup-test bundle ## kill runs at KILLS random instants (SEED=N repeats); not part of `make test`
+	$(PYTHON) -m tests.lab.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: clean-labs
+clean-labs: ## take down every lab of this machine
+	@$(KUBESTRAP) lab status | awk 'NR > 1 { print $$1 }' | sort -u | while read -r name; do \
+		$(KUBESTRAP) lab down --name "$$name" </dev/null; done

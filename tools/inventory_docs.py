@@ -1,0 +1,142 @@
+"""Writes the tables of docs/inventory.md from the models: `python -m tools.inventory_docs`."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from bootstrap.spec import Inventory, camel
+from bootstrap.values import ProblemId
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENT = ROOT / "docs" / "inventory.md"
+GOLDEN = ROOT / "tests" / "golden" / "inventory"
+MARK = "<!-- generated from the models by tools/inventory_docs.py; what stands below is written anew each time -->\n"
+MUST = "**must be given**"
+KINDS = {
+    "dns_label": "name of one DNS label",
+    "dns_name": "DNS name",
+    "name_or_address": "DNS name or IP address",
+    "ssh_address": "IP address, DNS name or Host of ~/.ssh/config",
+    "san": "DNS name or IP address",
+    "etcd_url": "https URL with a port",
+    "flag": "flag without dashes",
+    "env_name": "name of a variable",
+    "label_key": "label key",
+    "label_value": "label value",
+    "taint_key": "label key",
+    "taint_value": "label value",
+    "user": "user name",
+    "proxy_jump": "jump hosts as in OpenSSH's ProxyJump",
+    "version": "version, as in 1.37.2",
+    "absolute_path": "absolute path on the machines",
+    "local_path": "file on your machine",
+    "duration": "duration, as in 1h30m",
+    "network": "subnet",
+    "pod_network": "subnet",
+    "service_network": "subnet",
+    "address": "IP address",
+}
+
+
+def generated() -> str:
+    """Give everything below the mark."""
+    parts = [MARK, "## Fields\n"]
+    done: set[type[BaseModel]] = set()
+    queue: list[type[BaseModel]] = [Inventory]
+    while queue:
+        model = queue.pop(0)
+        if model not in done:
+            done.add(model)
+            parts.append(section(model))
+            queue += [child for field in model.model_fields.values() for child in models(field.annotation)]
+    return "\n".join([*parts, problems()])
+
+
+def section(model: type[BaseModel]) -> str:
+    """Give the section of one model: its docstring and its fields."""
+    lines = [f"### {model.__name__}\n", (model.__doc__ or "").strip().replace("\n    ", "\n"), ""]
+    lines += ["| key | value | default |", "| --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        lines.append(
+            f"| `{field.alias or camel(name)}` | {kind(field.annotation, field.metadata)} | {default(field)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """List the models inside a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models(part)
+
+
+def kind(annotation: Any, metadata: list[Any]) -> str:
+    """Say in words what a value must be."""
+    named = [KINDS[check.func.__name__.lstrip("_")] for check in metadata if isinstance(check, CHECKS)]
+    if named:
+        return named[-1]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind(arguments[0], list(arguments[1:]))
+    if origin is Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments if choice) + (" or empty" if "" in arguments else "")
+    if origin in {Union, types.UnionType}:
+        return " or ".join(kind(part, []) for part in arguments if part is not type(None))
+    if origin is tuple:
+        return f"list: {kind(arguments[0], [])}"
+    if origin is dict:
+        return "mapping" if arguments[1] is Any else f"mapping: {kind(arguments[0], [])} to {kind(arguments[1], [])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    return {bool: "true or false", int: "number", str: "text"}.get(annotation, str(annotation))
+
+
+CHECKS = (AfterValidator, BeforeValidator)
+
+
+def default(field: FieldInfo) -> str:
+    """Show what holds where the key is left away."""
+    if field.default is PydanticUndefined:
+        return MUST
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel) or field.default in ((), {}):
+        return ""
+    value = field.default if isinstance(field.default, bool | int | str) else str(field.default)
+    return f"`{json.dumps(value)}`".replace('"', "") if value != "" else "empty"
+
+
+def problems() -> str:
+    """List every kind of mistake, with one message of each."""
+    lines = ["## Mistakes\n", "Each mistake is told with its place and its kind. One example of each:\n"]
+    for problem in get_args(ProblemId):
+        golden = GOLDEN / f"{problem.removeprefix('inventory-')}.txt"
+        files = [golden] if golden.exists() else sorted(GOLDEN.glob(f"{problem.removeprefix('inventory-')}--*.txt"))
+        example = files[0].read_text().splitlines()[0] if files else UNREADABLE
+        text = example.partition(":")[2].rpartition(" [")[0].partition(": ")[2]
+        lines.append(f"- `{problem}`: {text if len(text) < 400 else text[:397] + '...'}")
+    return "\n".join(lines) + "\n"
+
+
+UNREADABLE = (
+    "inventory.yaml:1:1: the file cannot be read: No such file or directory; every command starts from an inventory; "
+    "name another file, or begin with a copy of inventory.example.yaml [inventory-unreadable]"
+)
+
+
+def document() -> str:
+    """Give the whole document: what is written by hand, then what is generated."""
+    return DOCUMENT.read_text(encoding="utf-8").partition(MARK)[0] + generated()
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), encoding="utf-8")
