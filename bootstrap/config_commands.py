@@ -13,7 +13,7 @@ from bootstrap.options import OutputOption
 if TYPE_CHECKING:
     from bootstrap.spec import Inventory
 
-app = typer.Typer(help="Check an inventory, or show one with every default.", no_args_is_help=True)
+app = typer.Typer(help="Check an inventory; show its defaults or its schema.", no_args_is_help=True)
 
 STDIN = "-"
 
@@ -56,6 +56,17 @@ def defaults(
 
     text = dump(_example() if inventory is None else _read(inventory))
     output.result(yaml.safe_load(text), text)
+
+
+@app.command()
+def schema(*, output: OutputOption) -> None:
+    """Show the JSON Schema of inventories, by which editors complete and check."""
+    import json
+
+    from bootstrap import schema
+
+    made = schema.schema()
+    output.result(made, json.dumps(made, indent=2))
 
 
 def _read(path: Path) -> Inventory:

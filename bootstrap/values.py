@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 ProblemId = Literal[
@@ -88,6 +88,12 @@ _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _SSH_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DURATION = re.compile(r"([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?")
+_VERSION = re.compile(r"1\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+_FLAG = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,127}[$]?")
+_HOP = r"([^@\s,-][^@\s,]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)(:[0-9]{1,5})?"
+_PROXY_JUMP = re.compile(rf"{_HOP}(,{_HOP})*")
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 ROLE_LABEL_PREFIX = "node-role.kubernetes.io"
@@ -214,7 +220,7 @@ def _duration(text: str) -> str:
 
 
 def _version(text: str) -> str:
-    if re.fullmatch(r"1\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})", text):
+    if _VERSION.fullmatch(text):
         return text
     bare = text.removeprefix("v")
     fix = 'write major, minor and patch, as in "1.37.2"'
@@ -387,10 +393,10 @@ def _etcd_url(text: str) -> str:
 
 
 def _flag(text: str) -> str:
-    if re.fullmatch(r"[a-z0-9][a-z0-9-]*", text):
+    if _FLAG.fullmatch(text):
         return text
     bare, _, value = text.lstrip("-").partition("=")
-    if text.startswith("-") and re.fullmatch(r"[a-z0-9][a-z0-9-]*", bare):
+    if text.startswith("-") and _FLAG.fullmatch(bare):
         fix = f"write name: {bare}" + (f" and value: {shown(value)}" if value else "")
         raise mistake(
             "inventory-args-dashes",
@@ -407,7 +413,7 @@ def _flag(text: str) -> str:
 
 
 def _env_name(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", text):
+    if _ENV_NAME.fullmatch(text):
         return text
     raise mistake(
         "inventory-bad-env",
@@ -487,7 +493,7 @@ def _taint_value(text: str) -> str:
 
 
 def _user(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,127}\$?", text):
+    if _USER.fullmatch(text):
         return text
     raise mistake(
         "inventory-bad-user",
@@ -498,8 +504,7 @@ def _user(text: str) -> str:
 
 
 def _proxy_jump(text: str) -> str:
-    hop = r"([^@\s,-][^@\s,]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)(:[0-9]{1,5})?"
-    if re.fullmatch(rf"{hop}(,{hop})*", text):
+    if _PROXY_JUMP.fullmatch(text):
         return text
     raise mistake(
         "inventory-bad-proxy-jump",
@@ -509,30 +514,48 @@ def _proxy_jump(text: str) -> str:
     )
 
 
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
-DnsName = Annotated[str, AfterValidator(_dns_name)]
-NameOrAddress = Annotated[str, AfterValidator(_name_or_address)]
-SshAddress = Annotated[str, AfterValidator(_ssh_address)]
-San = Annotated[str, AfterValidator(_san)]
-EtcdUrl = Annotated[str, AfterValidator(_etcd_url)]
-Flag = Annotated[str, AfterValidator(_flag)]
-EnvName = Annotated[str, AfterValidator(_env_name)]
-LabelKey = Annotated[str, AfterValidator(_label_key)]
-LabelValue = Annotated[str, AfterValidator(_label_value)]
-TaintKey = Annotated[str, AfterValidator(_taint_key)]
-TaintValue = Annotated[str, AfterValidator(_taint_value)]
-User = Annotated[str, AfterValidator(_user)]
-ProxyJump = Annotated[str, AfterValidator(_proxy_jump)]
-Version = Annotated[str, AfterValidator(_version)]
+def _text(words: str, pattern: str) -> WithJsonSchema:
+    """Say in a JSON Schema what a text must be, as far as a pattern can; the words stand in the documents, too."""
+    return WithJsonSchema({"type": "string", "description": words, "pattern": f"^(?:{pattern})$"})
+
+
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IP = rf"({_BYTE}\.){{3}}{_BYTE}|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
+_NO_IP = r"(?![0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$)"
+_NAME = rf"{_NO_IP}{_DNS_NAME.pattern}"
+_KEY = rf"({_NAME}/)?{_QUALIFIED.pattern}"
+_SUBNET = _text("subnet", rf"({_IP})/[0-9]{{1,3}}")
+
+DnsLabel = Annotated[str, AfterValidator(_dns_label), _text("name of one DNS label", _LABEL)]
+DnsName = Annotated[str, AfterValidator(_dns_name), _text("DNS name", _NAME)]
+NameOrAddress = Annotated[str, AfterValidator(_name_or_address), _text("DNS name or IP address", f"{_NAME}|{_IP}")]
+SshAddress = Annotated[
+    str,
+    AfterValidator(_ssh_address),
+    _text("IP address, DNS name or Host of ~/.ssh/config", f"{_NO_IP}{_SSH_NAME.pattern}|{_IP}"),
+]
+San = Annotated[str, AfterValidator(_san), _text("DNS name or IP address", rf"(\*\.)?{_NAME}|{_IP}")]
+EtcdUrl = Annotated[str, AfterValidator(_etcd_url), _text("https URL with a port", "https://[^@/?#]+:[0-9]+/?")]
+Flag = Annotated[str, AfterValidator(_flag), _text("flag without dashes", _FLAG.pattern)]
+EnvName = Annotated[str, AfterValidator(_env_name), _text("name of a variable", _ENV_NAME.pattern)]
+LabelKey = Annotated[str, AfterValidator(_label_key), _text("label key", _KEY)]
+LabelValue = Annotated[str, AfterValidator(_label_value), _text("label value", f"({_QUALIFIED.pattern})?")]
+TaintKey = Annotated[str, AfterValidator(_taint_key), _text("label key", _KEY)]
+TaintValue = Annotated[str, AfterValidator(_taint_value), _text("label value", f"({_QUALIFIED.pattern})?")]
+User = Annotated[str, AfterValidator(_user), _text("user name", _USER.pattern)]
+ProxyJump = Annotated[
+    str, AfterValidator(_proxy_jump), _text("jump hosts as in OpenSSH's ProxyJump", _PROXY_JUMP.pattern)
+]
+Version = Annotated[str, AfterValidator(_version), _text("version, as in 1.37.2", _VERSION.pattern)]
 Bool = StrictBool
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
-AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
-LocalPath = Annotated[str, AfterValidator(_local_path)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path), _text("absolute path on the machines", "/.*")]
+LocalPath = Annotated[str, AfterValidator(_local_path), _text("file on your machine", ".+")]
 """A file on the operator's machine; `inventory.load` makes it absolute."""
-Duration = Annotated[str, AfterValidator(_duration)]
+Duration = Annotated[str, AfterValidator(_duration), _text("duration, as in 1h30m", rf"(?=.*[1-9]){_DURATION.pattern}")]
 """A Go duration of whole hours, minutes and seconds: `8760h`, `1h30m`."""
-Network = Annotated[IPv4Or6Network, BeforeValidator(_network)]
-PodNetwork = Annotated[Network, AfterValidator(_pod_network)]
-ServiceNetwork = Annotated[Network, AfterValidator(_service_network)]
-Address = Annotated[IPv4Or6Address, BeforeValidator(_address)]
+Network = Annotated[IPv4Or6Network, BeforeValidator(_network), _SUBNET]
+PodNetwork = Annotated[Network, AfterValidator(_pod_network), _SUBNET]
+ServiceNetwork = Annotated[Network, AfterValidator(_service_network), _SUBNET]
+Address = Annotated[IPv4Or6Address, BeforeValidator(_address), _text("IP address", _IP)]

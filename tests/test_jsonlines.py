@@ -3,7 +3,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import pytest
@@ -21,6 +20,7 @@ from bootstrap.errors import (
     WaitTimedOut,
 )
 from bootstrap.events import Event
+from tests.schemas import wrong
 from tools import events_docs
 
 NOW = datetime.datetime(2026, 11, 26, 12, 0, 0, 250000, tzinfo=datetime.UTC)
@@ -43,34 +43,6 @@ EVENTS: tuple[Event, ...] = (
     events.Result({"anything": [1, None, True, {"x": 1.5}], "path": jsonlines.__name__}),
     events.Ended(8, 1.0, (events.Failure("Unreachable", "why", 5, "w1"),)),
 )
-
-
-def wrong(value: Any, shape: Mapping[str, Any], defs: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """List what `value` violates of a schema, of which only the words that ours uses are known."""
-    known = {"$ref", "type", "const", "enum", "items", "properties", "required", "description", "format", "oneOf"}
-    assert shape.keys() <= known, shape.keys() - known
-    if "$ref" in shape:
-        yield from wrong(value, defs[shape["$ref"].rpartition("/")[2]], defs, where)
-    if "oneOf" in shape:
-        found = [list(wrong(value, option, defs, where)) for option in shape["oneOf"]]
-        if sum(not problems for problems in found) != 1:
-            yield f"{where} is not exactly one of {shape['oneOf']}: {min(found, key=len)}"
-    if "const" in shape and value != shape["const"]:
-        yield f"{where} is {value!r}, not {shape['const']!r}"
-    if "enum" in shape and value not in shape["enum"]:
-        yield f"{where} is {value!r}, none of {shape['enum']}"
-    types = {"string": str, "integer": int, "number": (int, float), "array": list, "object": dict}
-    if "type" in shape and (not isinstance(value, types[shape["type"]]) or isinstance(value, bool)):
-        yield f"{where} is {value!r}, no {shape['type']}"
-        return
-    for item in value if "items" in shape else ():
-        yield from wrong(item, shape["items"], defs, f"{where}[]")
-    for name in shape.get("required", ()):
-        if name not in value:
-            yield f"{where}.{name} is missing"
-    for name, part in shape.get("properties", {}).items():
-        if name in value:
-            yield from wrong(value[name], part, defs, f"{where}.{name}")
 
 
 def problems(line: str) -> list[str]:

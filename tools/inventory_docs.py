@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bootstrap.schema import meaning_of
 from bootstrap.spec import Inventory, camel
 from bootstrap.values import ProblemId
 
@@ -20,30 +21,6 @@ DOCUMENT = ROOT / "docs" / "inventory.md"
 GOLDEN = ROOT / "tests" / "golden" / "inventory"
 MARK = "<!-- generated from the models by tools/inventory_docs.py; what stands below is written anew each time -->\n"
 MUST = "**must be given**"
-KINDS = {
-    "dns_label": "name of one DNS label",
-    "dns_name": "DNS name",
-    "name_or_address": "DNS name or IP address",
-    "ssh_address": "IP address, DNS name or Host of ~/.ssh/config",
-    "san": "DNS name or IP address",
-    "etcd_url": "https URL with a port",
-    "flag": "flag without dashes",
-    "env_name": "name of a variable",
-    "label_key": "label key",
-    "label_value": "label value",
-    "taint_key": "label key",
-    "taint_value": "label value",
-    "user": "user name",
-    "proxy_jump": "jump hosts as in OpenSSH's ProxyJump",
-    "version": "version, as in 1.37.2",
-    "absolute_path": "absolute path on the machines",
-    "local_path": "file on your machine",
-    "duration": "duration, as in 1h30m",
-    "network": "subnet",
-    "pod_network": "subnet",
-    "service_network": "subnet",
-    "address": "IP address",
-}
 
 
 def generated() -> str:
@@ -63,11 +40,11 @@ def generated() -> str:
 def section(model: type[BaseModel]) -> str:
     """Give the section of one model: its docstring and its fields."""
     lines = [f"### {model.__name__}\n", (model.__doc__ or "").strip().replace("\n    ", "\n"), ""]
-    lines += ["| key | value | default |", "| --- | --- | --- |"]
+    lines += ["| key | value | default | what for |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
-        lines.append(
-            f"| `{field.alias or camel(name)}` | {kind(field.annotation, field.metadata)} | {default(field)} |"
-        )
+        key = field.alias or camel(name)
+        purpose = meaning_of(model.__name__, key) or ""
+        lines.append(f"| `{key}` | {kind(field.annotation, field.metadata)} | {default(field)} | {purpose} |")
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +58,9 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def kind(annotation: Any, metadata: list[Any]) -> str:
     """Say in words what a value must be."""
-    named = [KINDS[check.func.__name__.lstrip("_")] for check in metadata if isinstance(check, CHECKS)]
+    named = [
+        told.json_schema["description"] for told in metadata if isinstance(told, WithJsonSchema) and told.json_schema
+    ]
     if named:
         return named[-1]
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -98,9 +77,6 @@ def kind(annotation: Any, metadata: list[Any]) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     return {bool: "true or false", int: "number", str: "text"}.get(annotation, str(annotation))
-
-
-CHECKS = (AfterValidator, BeforeValidator)
 
 
 def default(field: FieldInfo) -> str:
