@@ -56,6 +56,10 @@ class Unreachable(HostError):
     exit_code = 5
 
 
+class AlgorithmsRefused(Unreachable):
+    """The server offers only weak algorithms (CBC, 3DES, SHA-1, MD5) for some part of the connection."""
+
+
 class ConnectionLost(HostError):
     """An open connection ended, or stopped answering, in the middle of work."""
 

@@ -21,7 +21,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
 from paramiko.pkey import UnknownKeyType
 
-from bootstrap.errors import AuthenticationRefused, ConnectionLost, HostError, HostKeyRefused, Unreachable
+from bootstrap.errors import (
+    AlgorithmsRefused,
+    AuthenticationRefused,
+    ConnectionLost,
+    HostError,
+    HostKeyRefused,
+    Unreachable,
+)
 from bootstrap.transport import known_hosts
 from bootstrap.transport.channel import OrderlyChannel
 from bootstrap.transport.openssh_config import Login
@@ -32,6 +39,17 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 LOST_AFTER = 45.0
 """Seconds without a single byte from a server after which the connection counts as lost."""
 
+# Each list is all that is ever agreed on, whatever paramiko adds to its own: no CBC, no 3DES, no SHA-1, no MD5.
+_KEX = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group-exchange-sha256",
+    "diffie-hellman-group14-sha256",
+)
 _CIPHERS = (
     "aes128-gcm@openssh.com",
     "aes256-gcm@openssh.com",
@@ -110,11 +128,18 @@ class Session(paramiko.Transport):
     def __init__(self, link: Link, host_key_algorithms: Sequence[str]) -> None:
         self._host_key_algorithms = tuple(host_key_algorithms)
         self.link = link
-        super().__init__(cast(socket.socket, link))
+        self.offered: dict[str, list[str]] = {}
+        """What the server can do, as soon as it has said so; under paramiko's names."""
+        super().__init__(cast(socket.socket, link), strict_kex=True)
+
+    @property
+    def preferred_kex(self) -> Sequence[str]:
+        """Post-quantum first."""
+        return _KEX
 
     @property
     def preferred_ciphers(self) -> Sequence[str]:
-        """GCM first: the fastest here, and paramiko's last. No CBC, no 3DES."""
+        """GCM first: the fastest here, and paramiko's last."""
         return _CIPHERS
 
     @property
@@ -123,9 +148,27 @@ class Session(paramiko.Transport):
         return _MACS
 
     @property
+    def preferred_pubkeys(self) -> Sequence[str]:
+        """Signatures of the user's key: RSA with SHA-2 only."""
+        return known_hosts.ALGORITHMS
+
+    @property
     def preferred_keys(self) -> Sequence[str]:
         """Those that the user's known_hosts files can judge first."""
         return self._host_key_algorithms
+
+    def algorithms_apart(self) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+        """Give the kinds of algorithms in which the server shares none with us: the kind, the server's, ours."""
+        for kind, theirs, ours in (
+            ("key exchange (KexAlgorithms)", "kex_algo_list", self.preferred_kex),
+            ("host key (HostKeyAlgorithms)", "server_key_algo_list", self.preferred_keys),
+            ("cipher (Ciphers)", "server_encrypt_algo_list", self.preferred_ciphers),
+            ("MAC (MACs)", "server_mac_algo_list", self.preferred_macs),
+        ):
+            offered = self.offered.get(theirs, list(ours))
+            if not set(offered) & set(ours):
+                markers = ("ext-info-", "kex-strict-")  # these stand among the algorithms, and are none
+                yield kind, [name for name in offered if not name.startswith(markers)], ours
 
     def open_channel(
         self,
@@ -174,6 +217,10 @@ class Session(paramiko.Transport):
             return True
         return not self.is_active()
 
+    def _parse_kex_init(self, m: paramiko.Message) -> None:
+        self.offered = self._really_parse_kex_init(paramiko.Message(m.asbytes()))  # type: ignore[attr-defined]
+        super()._parse_kex_init(m)  # type: ignore[misc]
+
     def why_lost(self) -> str:
         """Say why the connection is no more."""
         if self.link.silent:
@@ -189,7 +236,7 @@ def open_session(name: str, login: Login, dial: Dial, *, via: str = "", lost_aft
     `name` is the host's, for errors; `via` is put before what they say (`jump host bastion: `). A server that drops the
     connection before its banner, as sshd does beyond MaxStartups, is tried again after a random while.
 
-    Raises `Unreachable`, `HostKeyRefused`, `AuthenticationRefused`.
+    Raises `Unreachable` (also `AlgorithmsRefused`), `HostKeyRefused`, `AuthenticationRefused`.
     """
     known = _known(login)
     session = _handshake(name, login, dial, known, via, lost_after)
@@ -256,9 +303,7 @@ def _handshake(
             session.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
             session.close()
-            raise Unreachable(
-                name, f"{via}{login.place} shares no algorithm with us that is safe to use ({error}); update its sshd"
-            ) from error
+            raise AlgorithmsRefused(name, via + _too_weak(login, session, error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             session.close()
             if session.remote_version:
@@ -276,6 +321,18 @@ def _handshake(
         name,
         f"{via}{login.place} closed {_BANNER_ATTEMPTS} connections before saying anything; "
         "is it sshd that answers there, and does it take more at once (MaxStartups, PerSourcePenalties)?",
+    )
+
+
+def _too_weak(login: Login, session: Session, error: Exception) -> str:
+    apart = list(session.algorithms_apart())
+    if not apart:
+        return f"{login.place} speaks another SSH than version 2 ({error}); update its sshd"
+    offers = "; ".join(f"for {kind} it offers only {', '.join(theirs) or 'nothing'}" for kind, theirs, _ in apart)
+    needs = "; ".join(f"{kind}: {', '.join(ours)}" for kind, _, ours in apart)
+    return (
+        f"{login.place} offers no algorithm that is safe to use: {offers}. Nothing was sent. "
+        f"Update its sshd, or allow one of these in its sshd_config: {needs}"
     )
 
 

@@ -13,6 +13,7 @@ from sshd import Server, inventory, keygen, public, running
 
 from bootstrap import spec
 from bootstrap.errors import (
+    AlgorithmsRefused,
     AuthenticationRefused,
     CommandTimedOut,
     ConnectionLost,
@@ -67,12 +68,39 @@ def test_connections_dropped_before_the_banner_are_tried_again(server: Server) -
         assert proxy.accepted == 3
 
 
-def test_a_server_with_weak_algorithms_only_is_refused(tmp_path: Path) -> None:
-    with (
-        running(tmp_path / "sshd", "Ciphers aes128-cbc,3des-cbc", "MACs hmac-sha1") as server,
-        pytest.raises(Unreachable, match="shares no algorithm with us"),
-    ):
-        run_once(server.host())
+@pytest.mark.parametrize(
+    ("settings", "kind", "offered"),
+    [
+        (("Ciphers aes128-cbc,3des-cbc",), r"cipher \(Ciphers\)", "aes128-cbc, 3des-cbc"),
+        (("Ciphers aes128-ctr", "MACs hmac-sha1,hmac-md5"), r"MAC \(MACs\)", "hmac-sha1, hmac-md5"),
+        (("KexAlgorithms diffie-hellman-group14-sha1",), r"key exchange \(KexAlgorithms\)", "diffie-hellman-.*-sha1"),
+        (("HostKeyAlgorithms ssh-rsa",), r"host key \(HostKeyAlgorithms\)", "ssh-rsa"),
+    ],
+)
+def test_a_server_with_weak_algorithms_only_is_refused_by_what_it_offers(
+    tmp_path: Path, settings: tuple[str, ...], kind: str, offered: str
+) -> None:
+    keys = [keygen(tmp_path / "rsa", "rsa"), keygen(tmp_path / "ed25519")]
+    with running(tmp_path / "sshd", *settings, host_keys=keys) as server:
+        with pytest.raises(AlgorithmsRefused, match=f"for {kind} it offers only {offered}[.;] .*Update its sshd"):
+            run_once(server.host())
+        assert "Accepted" not in server.log()
+
+
+def test_an_rsa_key_never_signs_with_sha1(tmp_path: Path) -> None:
+    key = keygen(tmp_path / "rsa", "rsa")
+    with running(tmp_path / "sshd", "PubkeyAcceptedAlgorithms ssh-rsa") as server:
+        (server.folder / "authorized_keys").write_text(public(key) + "\n")
+        with pytest.raises(AuthenticationRefused):
+            run_once(server.host(identity_file=str(key)))
+
+
+def test_the_handshake_is_protected_against_cut_off_messages(server: Server) -> None:
+    host = server.host()
+    with connect(inventory(host), host) as connected:
+        session = connected._session  # type: ignore[attr-defined]
+        assert session.agreed_on_strict_kex
+        assert "kex-strict-s-v00@openssh.com" in session.offered["kex_algo_list"]
 
 
 def test_gcm_is_chosen_where_the_server_has_it(tmp_path: Path) -> None:
