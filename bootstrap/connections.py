@@ -23,12 +23,18 @@ class Connections:
 
 @contextmanager
 def connected(inventory: Inventory, machines: Sequence[Machine]) -> Iterator[Connections]:
-    """Connect to `machines`, all at once; those that are not reached are among the failures."""
-    from bootstrap.transport.ssh import JumpHosts, connect
+    """Connect to `machines`, all at once; those that are not reached are among the failures.
+
+    What opens the user's keys is asked for at his terminal, if he has one.
+    """
+    from bootstrap.terminal import Terminal
+    from bootstrap.transport.ssh import JumpHosts, Keyring, connect
 
     by_name = {machine.name: machine for machine in machines}
-    with JumpHosts() as jumps:
-        hosts, failures = attempt(list(by_name), lambda name: connect(inventory, by_name[name], jumps=jumps))
+    with Terminal() as terminal, JumpHosts(keyring=(keyring := Keyring(terminal.ask))) as jumps:
+        hosts, failures = attempt(
+            list(by_name), lambda name: connect(inventory, by_name[name], jumps=jumps, keyring=keyring)
+        )
         try:
             yield Connections(hosts, failures)
         finally:

@@ -10,6 +10,7 @@ from typing import Self
 import paramiko
 
 from bootstrap.errors import HostError, Unreachable
+from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.openssh_config import Login
 from bootstrap.transport.session import LOST_AFTER, Dial, Session, check_host_key, dial_directly, failed, open_session
 
@@ -38,8 +39,9 @@ class JumpHosts:
     MaxStartups of the jump host so counts one. A jump host that failed is not tried again in this run.
     """
 
-    def __init__(self, *, lost_after: float = LOST_AFTER) -> None:
+    def __init__(self, *, lost_after: float = LOST_AFTER, keyring: Keyring | None = None) -> None:
         self._lost_after = lost_after
+        self._keyring = keyring
         self._lock = threading.Lock()
         self._shared: dict[tuple[tuple[str, str, int], ...], _Shared] = {}
         self._opening = threading.BoundedSemaphore(_OPENING_AT_ONCE)
@@ -110,7 +112,7 @@ class JumpHosts:
         hop, via = hops[-1], _via(hops)
         if shared.session is None or not shared.session.is_active():
             dial = self.dial(name, replace(hop, jumps=hops[:-1])) if hops[:-1] else dial_directly(name, hop, via)
-            shared.session = open_session(name, hop, dial, via=via, lost_after=self._lost_after)
+            shared.session = open_session(name, hop, dial, via=via, lost_after=self._lost_after, keyring=self._keyring)
             shared.trusted_by = {hop}
         elif hop not in shared.trusted_by:
             check_host_key(name, hop, shared.session, via)

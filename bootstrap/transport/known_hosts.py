@@ -237,6 +237,25 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
+def certified_key(certificate: bytes) -> bytes:
+    """Give the key, in wire format, that a certificate in wire format is for; empty where it is no certificate."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        SSHCertificate,
+        load_ssh_public_identity,
+    )
+
+    try:
+        read = load_ssh_public_identity(_key_type(certificate).encode() + b" " + base64.b64encode(certificate))
+    except (UnsupportedAlgorithm, ValueError):
+        return b""
+    if not isinstance(read, SSHCertificate):
+        return b""
+    return base64.b64decode(read.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+
+
 def _hash_matches(field: str, name: str) -> bool:
     parts = field.split("|")
     if len(parts) != 4 or parts[1] != "1":
@@ -253,14 +272,14 @@ def _algorithms_of(key_type: str) -> tuple[str, ...]:
 
 
 def _key_type(key: bytes) -> str:
-    fields = _Fields(key)
+    fields = Fields(key)
     try:
         return fields.string().decode("ascii")
     except (struct.error, UnicodeDecodeError):
         return ""
 
 
-class _Fields:
+class Fields:
     """The fields of a key in wire format (RFC 4251 section 5), one after the other."""
 
     def __init__(self, data: bytes) -> None:
@@ -268,6 +287,7 @@ class _Fields:
         self._at = 0
 
     def string(self) -> bytes:
+        """Take a string. Raises `struct.error` where the data ends before."""
         size = self.number(">I")
         if self._at + size > len(self._data):
             raise struct.error("a string runs past the end")
@@ -275,6 +295,7 @@ class _Fields:
         return self._data[self._at - size : self._at]
 
     def number(self, kind: str) -> int:
+        """Take a number of the form `kind`, as `struct` names it. Raises `struct.error`."""
         (value,) = struct.unpack_from(kind, self._data, self._at)
         self._at += struct.calcsize(kind)
         return int(value)
@@ -294,7 +315,7 @@ def _certificate(blob: bytes) -> Certificate | None:
 
 
 def _read_certificate(blob: bytes) -> Certificate:
-    fields = _Fields(blob)
+    fields = Fields(blob)
     kind = fields.string().decode("ascii", "replace").removesuffix(CERTIFICATE_SUFFIX)
     fields.string()  # the nonce
     for _ in range(_PUBLIC_FIELDS.get(kind, 2)):
@@ -302,7 +323,7 @@ def _read_certificate(blob: bytes) -> Certificate:
     fields.number(">Q")  # the serial number
     role = fields.number(">I")
     fields.string()  # the key's id
-    principals = _Fields(fields.string())
+    principals = Fields(fields.string())
     names = []
     while principals:
         names.append(principals.string().decode("utf-8", "replace"))
@@ -313,7 +334,7 @@ def _read_certificate(blob: bytes) -> Certificate:
         problem = "it is for a user, not for a host"
     elif critical:
         problem = "it has critical options, which no host certificate may have"
-    elif _Fields(signature).string() == b"ssh-rsa":
+    elif Fields(signature).string() == b"ssh-rsa":
         problem = "it is signed with SHA-1; have it signed again with -t rsa-sha2-512"
     elif not _signature_holds(blob):
         problem = "its signature is wrong"

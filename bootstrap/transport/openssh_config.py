@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -25,8 +26,9 @@ class Login:
     """One SSH server and how to log in to it.
 
     `identity_files` are tried in order; `named_identities` says that the user named them (else they are OpenSSH's
-    defaults, of which most do not exist). `known_as` is the name to look for in `known_hosts_files`.
-    `jumps` are the servers to go through, in order.
+    defaults, of which most do not exist). `certificate_files` are those that he named, besides those that lie beside
+    the keys. `agent` is where the agent listens, empty for none. `known_as` is the name to look for in
+    `known_hosts_files`. `jumps` are the servers to go through, in order.
     """
 
     address: str
@@ -35,6 +37,8 @@ class Login:
     identity_files: tuple[Path, ...]
     named_identities: bool
     identities_only: bool
+    certificate_files: tuple[Path, ...]
+    agent: str
     known_hosts_files: tuple[Path, ...]
     known_as: str
     connect_seconds: float
@@ -71,6 +75,7 @@ def _login(
             f"~/.ssh/config: {alias} has a ProxyCommand, which kubestrap does not run; use ProxyJump there or "
             "proxyJump in the inventory"
         )
+    tokens = {"%h": address, "%p": str(port), "%r": user, "%n": alias, "%u": getpass.getuser(), "%d": str(Path.home())}
     return Login(
         address=address,
         port=port,
@@ -78,7 +83,11 @@ def _login(
         identity_files=named or tuple(Path.home() / ".ssh" / f"id_{kind}" for kind in ("ed25519", "ecdsa", "rsa")),
         named_identities=bool(named),
         identities_only=found.get("identitiesonly", "no") == "yes",
-        known_hosts_files=_known_hosts_files(own, found, {"%h": address, "%p": str(port), "%r": user, "%n": alias}),
+        certificate_files=tuple(
+            Path(_expanded(name, tokens)) for name in shlex.split(found.get("certificatefile", "")) if name != "none"
+        ),
+        agent=_agent(found.get("identityagent", "SSH_AUTH_SOCK"), tokens),
+        known_hosts_files=_known_hosts_files(own, found, tokens),
         known_as=found.get("hostkeyalias", address),
         connect_seconds=float(seconds),
         jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
@@ -124,12 +133,22 @@ def _known_hosts_files(own: spec.HostSsh, found: dict[str, str], tokens: dict[st
     users = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
     everyone = found.get("globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
     names = [*shlex.split(users), *shlex.split(everyone)]
-    tokens = {**tokens, "%d": str(Path.home()), "%%": "%"}
-    return tuple(
-        Path(re.sub(r"%.", lambda match: tokens.get(match[0], match[0]), name)).expanduser()
-        for name in names
-        if name.lower() != "none"
-    )
+    return tuple(Path(_expanded(name, tokens)) for name in names if name.lower() != "none")
+
+
+def _agent(setting: str, tokens: dict[str, str]) -> str:
+    """Give where the agent listens that IdentityAgent names; empty for none."""
+    if setting == "none":
+        return ""
+    if setting == "SSH_AUTH_SOCK" or setting.startswith("$"):
+        return os.environ.get(setting.removeprefix("$").strip("{}"), "")
+    return _expanded(setting, tokens)
+
+
+def _expanded(name: str, tokens: dict[str, str]) -> str:
+    """Fill in a file name as OpenSSH does: `%h` and its like, and a home folder."""
+    text = re.sub(r"%.", lambda match: {**tokens, "%%": "%"}.get(match[0], match[0]), name)
+    return str(Path(text).expanduser())
 
 
 def _read_config() -> paramiko.SSHConfig:

@@ -6,20 +6,15 @@ paramiko speaks the protocol. What it leaves to its users, or does otherwise tha
 from __future__ import annotations
 
 import logging
-import os
 import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_GLOBAL_REQUEST
-from paramiko.pkey import UnknownKeyType
 
 from bootstrap.errors import (
     AlgorithmsRefused,
@@ -31,6 +26,8 @@ from bootstrap.errors import (
 )
 from bootstrap.transport import known_hosts
 from bootstrap.transport.channel import OrderlyChannel
+from bootstrap.transport.identities import identities_of
+from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.openssh_config import Login
 
 # paramiko reports what it also raises; without a handler Python would print that to stderr.
@@ -64,7 +61,6 @@ _MACS = (
     "hmac-sha2-512",
 )
 _BANNER_ATTEMPTS = 8
-_KEY_TRIES = 16
 
 Dial = Callable[[float], "socket.socket | paramiko.Channel"]
 """Opens the byte stream to a server within so many seconds. Raises `OSError`."""
@@ -230,24 +226,38 @@ class Session(paramiko.Transport):
         return "the connection was lost"
 
 
-def open_session(name: str, login: Login, dial: Dial, *, via: str = "", lost_after: float = LOST_AFTER) -> Session:
+def open_session(
+    name: str,
+    login: Login,
+    dial: Dial,
+    *,
+    via: str = "",
+    lost_after: float = LOST_AFTER,
+    keyring: Keyring | None = None,
+) -> Session:
     """Connect to a server that `dial` reaches, check its host key, and log in.
 
     `name` is the host's, for errors; `via` is put before what they say (`jump host bastion: `). A server that drops the
-    connection before its banner, as sshd does beyond MaxStartups, is tried again after a random while.
+    connection before its banner, as sshd does beyond MaxStartups, is tried again after a random while. Where nothing
+    else lets the user in, `keyring` asks for the passphrases of his keys; no connection is held meanwhile.
 
     Raises `Unreachable` (also `AlgorithmsRefused`), `HostKeyRefused`, `AuthenticationRefused`.
     """
     known = _known(login)
-    session = _handshake(name, login, dial, known, via, lost_after)
-    try:
-        _check_host_key(name, session, known, via)
-        _authenticate(name, login, session, via)
-    except BaseException:
+    keyring = keyring or Keyring()
+    while True:
+        session = _handshake(name, login, dial, known, via, lost_after)
+        try:
+            _check_host_key(name, session, known, via)
+            locked = _authenticate(name, login, session, via, keyring)
+        except BaseException:
+            session.close()
+            raise
+        if locked is None:
+            session.link.ask = session.ask_for_life
+            return session
         session.close()
-        raise
-    session.link.ask = session.ask_for_life
-    return session
+        keyring.unlock(locked)
 
 
 def check_host_key(name: str, login: Login, session: Session, via: str) -> None:
@@ -348,116 +358,38 @@ def _check_host_key(name: str, session: Session, known: known_hosts.KnownKeys, v
         raise HostKeyRefused(name, via + refusal)
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """A key to try, under the name that the user knows."""
-
-    name: str
-    key: paramiko.PKey
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """What was tried to log in, and what could not be, for the message."""
-
-    tried: list[str] = field(default_factory=list)
-    unusable: list[str] = field(default_factory=list)
-
-
-def _authenticate(name: str, login: Login, session: Session, via: str) -> None:
-    attempts = _Attempts()
-    with _agent(attempts) as agent_keys:
+def _authenticate(name: str, login: Login, session: Session, via: str, keyring: Keyring) -> Path | None:
+    """Log in. Where only an encrypted key is left to try, give its file."""
+    tried: list[str] = []
+    with identities_of(login, keyring) as identities:
         why = "it takes none of them"
-        for identity in _identities(login, agent_keys, attempts):
-            attempts.tried.append(identity.name)
+        for identity in identities:
+            tried.append(identity.name)
             try:
                 more = session.auth_publickey(login.user, identity.key)
             except paramiko.BadAuthenticationType as error:
                 why = f"it allows no login by key (only {', '.join(error.allowed_types)})"
+                identities.locked.clear()
                 break
             except (paramiko.SSHException, EOFError, OSError) as error:
                 if session.is_active():
                     continue
-                why = f"it closed the connection after {len(attempts.tried)} of them (MaxAuthTries?): {_reason(error)}"
+                why = f"it closed the connection after {len(tried)} of them (MaxAuthTries?): {_reason(error)}"
                 break
             if not more:
-                return
+                return None
             why = f"it wants more than a key ({', '.join(more)}), which kubestrap cannot give"
+            identities.locked.clear()
             break
-    tried = ", ".join(attempts.tried) or "none, as there is no usable key"
-    unusable = "".join(f"; {what}" for what in attempts.unusable)
+    if identities.locked:
+        return identities.locked[0]
+    names = ", ".join(tried) or "none, as there is no usable key"
+    unusable = "".join(f"; {what}" for what in identities.unusable)
     raise AuthenticationRefused(
         name,
-        f"{via}{login.place} refuses user {login.user}: {why}. Keys tried: {tried}{unusable}. "
+        f"{via}{login.place} refuses user {login.user}: {why}. Keys tried: {names}{unusable}. "
         "Check the user and that one of these keys is in its authorized_keys",
     )
-
-
-@contextmanager
-def _agent(attempts: _Attempts) -> Iterator[Sequence[paramiko.PKey]]:
-    """Give the agent's keys, which sign as long as this lasts; none where no agent answers."""
-    try:
-        agent = paramiko.Agent()
-    except (paramiko.SSHException, OSError) as error:
-        attempts.unusable.append(f"the agent does not answer ({_reason(error)})")
-        yield ()
-        return
-    with closing(agent):
-        yield agent.get_keys()
-
-
-def _identities(login: Login, agent_keys: Sequence[paramiko.PKey], attempts: _Attempts) -> Iterator[_Identity]:
-    """Give the keys to try: those that the user named first, then the agent's, then OpenSSH's default files."""
-    held = {key.asbytes(): key for key in agent_keys}
-    given: set[bytes] = set()
-
-    def from_files() -> Iterator[_Identity]:
-        for file in login.identity_files:
-            identity = _identity(file, held, attempts, named=login.named_identities)
-            if identity and identity.key.asbytes() not in given:
-                given.add(identity.key.asbytes())
-                yield identity
-
-    if login.named_identities:
-        yield from from_files()
-    if not login.identities_only:
-        for key in agent_keys:
-            if key.asbytes() not in given and len(given) < _KEY_TRIES:
-                given.add(key.asbytes())
-                yield _Identity(f"{getattr(key, 'comment', '') or key.get_name()} (agent)", key)
-    if not login.named_identities:
-        yield from from_files()
-
-
-def _identity(file: Path, held: dict[bytes, paramiko.PKey], attempts: _Attempts, *, named: bool) -> _Identity | None:
-    public = _public_key(file)
-    if public in held:
-        return _Identity(f"{file} (agent)", held[public])
-    try:
-        return _Identity(str(file), paramiko.PKey.from_path(file))
-    except (FileNotFoundError, NotADirectoryError):
-        if named:
-            attempts.unusable.append(f"{file} does not exist")
-    except (TypeError, paramiko.PasswordRequiredException):
-        # cryptography says by a TypeError that a passphrase is missing
-        agent = "the agent does not hold it" if "SSH_AUTH_SOCK" in os.environ else "no agent runs"
-        attempts.unusable.append(f"{file} has a passphrase and {agent} (run ssh-add {file})")
-    except OSError as error:
-        attempts.unusable.append(f"{file} cannot be read: {error.strerror}")
-    except (UnknownKeyType, UnsupportedAlgorithm):
-        attempts.unusable.append(f"{file} is of a kind that only an agent can use (run ssh-add {file})")
-    except (ValueError, paramiko.SSHException) as error:
-        attempts.unusable.append(f"{file} is no private key that can be used: {error}")
-    return None
-
-
-def _public_key(file: Path) -> bytes:
-    """Give the public half that lies beside a private key; empty where there is none."""
-    try:
-        fields = file.with_name(file.name + ".pub").read_bytes().split()
-        return paramiko.pkey.PublicBlob.from_string(b" ".join(fields[:2]).decode()).key_blob
-    except (OSError, ValueError, paramiko.SSHException):
-        return b""
 
 
 def failed(name: str, session: Session, error: Exception) -> HostError:

@@ -21,9 +21,10 @@ from bootstrap.transport import openssh_config
 from bootstrap.transport.base import OUTPUT_LIMIT, Host, Result
 from bootstrap.transport.forward import as_socket
 from bootstrap.transport.jump import JumpHosts
+from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.session import LOST_AFTER, Session, dial_directly, failed, open_session
 
-__all__ = ["JumpHosts", "connect"]
+__all__ = ["JumpHosts", "Keyring", "connect"]
 
 _STDERR_KEPT = 64 * 1024
 _NOISE_KEPT = 64 * 1024
@@ -44,22 +45,28 @@ _ENVIRONMENT = (
 
 
 def connect(
-    inventory: spec.Inventory, host: spec.Host, *, jumps: JumpHosts | None = None, lost_after: float = LOST_AFTER
+    inventory: spec.Inventory,
+    host: spec.Host,
+    *,
+    jumps: JumpHosts | None = None,
+    keyring: Keyring | None = None,
+    lost_after: float = LOST_AFTER,
 ) -> Host:
     """Log in to `host` as the inventory and the user's OpenSSH configuration say, and give the connection.
 
-    `jumps` are the run's shared connections to jump hosts; without them the host gets its own. After `lost_after`
-    seconds without a sign of life the connection counts as lost.
+    `jumps` are the run's shared connections to jump hosts; without them the host gets its own. `keyring` has the run's
+    secrets; without it nothing is asked for. After `lost_after` seconds without a sign of life the connection counts
+    as lost.
 
     Raises `Unreachable`, `HostKeyRefused` (nothing was sent), `AuthenticationRefused`; `ConfigError` for an OpenSSH
     configuration that cannot be used. Whether sudo works shows with the first command.
     """
     login = openssh_config.login(inventory, host)
-    own = JumpHosts(lost_after=lost_after) if login.jumps and jumps is None else None
+    own = JumpHosts(lost_after=lost_after, keyring=keyring) if login.jumps and jumps is None else None
     through = jumps or own
     try:
         dial = through.dial(host.name, login) if login.jumps and through else dial_directly(host.name, login)
-        session = open_session(host.name, login, dial, lost_after=lost_after)
+        session = open_session(host.name, login, dial, lost_after=lost_after, keyring=keyring)
     except BaseException:
         if own:
             own.close()

@@ -21,7 +21,8 @@ from bootstrap.errors import (
     HostKeyRefused,
     Unreachable,
 )
-from bootstrap.transport.ssh import connect
+from bootstrap.transport.keyring import CannotAsk, Keyring
+from bootstrap.transport.ssh import JumpHosts, connect
 from tests.tcpproxy import Proxy
 
 LIMIT = 120.0
@@ -271,7 +272,9 @@ def test_a_key_file_that_does_not_exist_is_named(server: Server, tmp_path: Path)
 
 def test_a_key_with_a_passphrase_and_no_agent_is_said_to_be_so(server: Server, tmp_path: Path) -> None:
     locked = keygen(tmp_path / "locked", "ed25519", "-N", "secret")
-    with pytest.raises(AuthenticationRefused, match=f"{locked} has a passphrase and no agent runs"):
+    with pytest.raises(
+        AuthenticationRefused, match=f"{locked} has a passphrase and no agent runs, and there is no terminal"
+    ):
         run_once(server.host(identity_file=str(locked)))
 
 
@@ -285,6 +288,174 @@ def test_the_agent_signs_for_a_key_file_with_a_passphrase(tmp_path: Path, agent:
         subprocess.run(["ssh-add", "-q", server.user_key], check=True)
         subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-P", "", "-f", server.user_key], check=True)
         assert run_once(server.host()) == b"done\n"
+
+
+class Asked:
+    """Somebody who answers questions, and remembers them."""
+
+    def __init__(self, *answers: str) -> None:
+        self._answers = list(answers)
+        self.questions: list[str] = []
+
+    def __call__(self, prompt: str) -> str:
+        self.questions.append(prompt)
+        if not self._answers:
+            raise CannotAsk("nobody is there")
+        return self._answers.pop(0)
+
+
+def encrypt(key: Path, *more: str) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-P", "", *more, "-f", key], check=True)
+
+
+@pytest.mark.parametrize("form", ["RFC4716", "PEM"])
+def test_a_passphrase_is_asked_for_once_for_all_hosts(tmp_path: Path, form: str) -> None:
+    with running(tmp_path / "sshd") as server:
+        key = keygen(tmp_path / "rsa", "rsa")
+        encrypt(key, "-m", form)
+        (server.folder / "authorized_keys").write_text(public(key) + "\n")
+        host = server.host(identity_file=str(key))
+        asked = Asked("wrong", "secret")
+        keyring = Keyring(asked)
+        outputs: list[bytes] = []
+
+        def work() -> None:
+            with connect(inventory(host), host, keyring=keyring) as connected:
+                outputs.append(connected.run("echo done", seconds=LIMIT).stdout)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outputs == [b"done\n"] * 4
+        assert asked.questions == [f"Enter passphrase for key '{key}': "] * 2
+
+
+def test_a_key_of_a_jump_host_is_asked_for_too(tmp_path: Path) -> None:
+    with running(tmp_path / "sshd") as server:
+        encrypt(server.user_key)
+        host = server.host(proxy_jump=f"root@127.0.0.1:{server.port}")
+        asked = Asked("secret")
+        keyring = Keyring(asked)
+        with JumpHosts(keyring=keyring) as jumps, connect(inventory(host), host, jumps=jumps, keyring=keyring) as one:
+            assert one.run("echo done", seconds=LIMIT).stdout == b"done\n"
+        assert len(asked.questions) == 1
+
+
+def test_no_passphrase_is_asked_for_while_another_key_will_do(tmp_path: Path, home: Path) -> None:
+    with running(tmp_path / "sshd") as server:
+        encrypt(keygen(home / ".ssh/id_ed25519"))
+        key = keygen(home / ".ssh/id_ecdsa", "ecdsa")
+        (server.folder / "authorized_keys").write_text(public(key) + "\n")
+        host = server.host(identity_file=None)
+        asked = Asked()
+        with connect(inventory(host), host, keyring=Keyring(asked)) as connected:
+            assert connected.run("echo done", seconds=LIMIT).stdout == b"done\n"
+        assert asked.questions == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"), [((), "nobody is there"), (("a", "b", "c"), "what was given for it was wrong 3 times")]
+)
+def test_a_passphrase_that_nobody_knows_is_said_to_be_so(
+    server: Server, tmp_path: Path, answers: tuple[str, ...], why: str
+) -> None:
+    locked = keygen(tmp_path / "locked", "ed25519", "-N", "secret")
+    host = server.host(identity_file=str(locked))
+    with pytest.raises(AuthenticationRefused, match=f"{locked} has a passphrase and no agent runs, and {why}"):
+        connect(inventory(host), host, keyring=Keyring(Asked(*answers)))
+
+
+def test_the_agent_that_the_users_configuration_names_is_used(
+    server: Server, agent: None, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["ssh-add", "-q", server.user_key], check=True)
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    (home / ".ssh/config").write_text(f"IdentityAgent {tmp_path}/%n/../agent\n")
+    (tmp_path / "127.0.0.1").mkdir()
+    assert run_once(server.host(identity_file=None)) == b"done\n"
+    (home / ".ssh/config").write_text("IdentityAgent none\n")
+    with pytest.raises(AuthenticationRefused, match="no usable key"):
+        run_once(server.host(identity_file=None))
+    (home / ".ssh/config").write_text("IdentityAgent /nowhere\n")
+    with pytest.raises(AuthenticationRefused, match="the agent at /nowhere does not answer"):
+        run_once(server.host(identity_file=None))
+
+
+def test_with_identities_only_the_agent_signs_for_named_keys_alone(tmp_path: Path, agent: None, home: Path) -> None:
+    stranger = keygen(tmp_path / "stranger")
+    with running(tmp_path / "sshd", "MaxAuthTries 1") as server:
+        subprocess.run(["ssh-add", "-q", stranger, server.user_key], check=True)
+        (home / ".ssh/config").write_text("IdentitiesOnly yes\n")
+        (home / "half.pub").write_text(server.user_key.with_name(server.user_key.name + ".pub").read_text())
+        server.user_key.with_name(server.user_key.name + ".pub").unlink()
+        encrypt(server.user_key)
+        assert run_once(server.host()) == b"done\n"
+        assert run_once(server.host(identity_file=str(home / "half.pub"))) == b"done\n"
+        with pytest.raises(AuthenticationRefused, match="none, as there is no usable key"):
+            run_once(server.host(identity_file=None))
+        assert "Failed publickey" not in server.log()
+
+
+def sign(authority: Path, key: Path, *options: str) -> Path:
+    """Have a user's key certified for root, or as `options` say."""
+    given = options or ("-n", "root")
+    subprocess.run(["ssh-keygen", "-q", "-s", authority, "-I", "me", *given, f"{key}.pub"], check=True)
+    return Path(f"{key}-cert.pub")
+
+
+@pytest.fixture
+def trusting(tmp_path: Path, authority: Path) -> Iterator[Server]:
+    """A server that knows no key, and trusts an authority."""
+    with running(tmp_path / "sshd", f"TrustedUserCAKeys {authority}.pub") as server:
+        (server.folder / "authorized_keys").write_text("")
+        yield server
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_users_certificate_beside_the_key_is_shown(
+    trusting: Server, tmp_path: Path, authority: Path, kind: str
+) -> None:
+    key = keygen(tmp_path / "me", kind)
+    sign(authority, key)
+    assert run_once(trusting.host(identity_file=str(key))) == b"done\n"
+    assert "Accepted publickey for root" in trusting.log()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_users_certificate_goes_with_a_key_in_the_agent(
+    trusting: Server, tmp_path: Path, authority: Path, agent: None, home: Path, kind: str
+) -> None:
+    key = keygen(tmp_path / "me", kind)
+    subprocess.run(["ssh-add", "-q", key], check=True)
+    certificate = sign(authority, key).rename(tmp_path / "elsewhere.pub")
+    (home / ".ssh/config").write_text(f"CertificateFile {certificate}\n")
+    assert run_once(trusting.host(identity_file=None)) == b"done\n"
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_a_certificate_that_the_agent_holds_is_shown(
+    trusting: Server, tmp_path: Path, authority: Path, agent: None, kind: str
+) -> None:
+    key = keygen(tmp_path / "me", kind)
+    sign(authority, key)
+    subprocess.run(["ssh-add", "-q", key], check=True)
+    assert run_once(trusting.host(identity_file=None)) == b"done\n"
+
+
+def test_a_certificate_that_is_no_good_does_not_keep_its_key_from_being_used(
+    server: Server, tmp_path: Path, authority: Path
+) -> None:
+    certificate = sign(authority, server.user_key, "-n", "somebody", "-V", "-2h:-1h")
+    try:
+        assert run_once(server.host()) == b"done\n"
+        certificate.write_text("damaged\n")
+        assert run_once(server.host()) == b"done\n"
+        with pytest.raises(AuthenticationRefused, match=f"{certificate} is no certificate that can be used"):
+            run_once(server.host(user="nobody"))
+    finally:
+        certificate.unlink()
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
