@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bootstrap import consistency, yamlfile
+from bootstrap import consistency, kubeadm, yamlfile
 from bootstrap.errors import ConfigError, NotSupported
 from bootstrap.spec import HostSsh, Inventory, effective_ssh
 from bootstrap.values import ProblemId, described, shown
@@ -73,7 +73,7 @@ def load(path: Path, *, control_plane: bool = True) -> Inventory:
             "every command starts from an inventory",
             "name another file, or begin with a copy of inventory.example.yaml",
         )
-        raise InventoryError([_problem(str(path), finding)]) from error
+        raise InventoryError([_problem(str(path), finding, Document(None))]) from error
     return read(source, name=str(path), folder=path.absolute().parent, control_plane=control_plane)
 
 
@@ -83,6 +83,7 @@ def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) 
     Raises `InventoryError` as `load` does.
     """
     document = yamlfile.read(source)
+    kubeadm.merge(document, lambda text: _beside(text, name, folder))
     findings = list(document.findings)
     inventory: Inventory | None = None
     if any(finding.id in _HIDING for finding in findings):
@@ -102,8 +103,10 @@ def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) 
     if inventory is not None and not findings:
         inventory, findings = _with_absolute_files(inventory, folder, document)
     if inventory is None or findings:
-        kept = sorted(_without_consequences(findings), key=lambda finding: (finding.place, finding.id))
-        raise InventoryError([_problem(name, finding) for finding in kept])
+        kept = sorted(
+            _without_consequences(findings), key=lambda finding: (finding.place.file, finding.place, finding.id)
+        )
+        raise InventoryError([_problem(name, finding, document) for finding in kept])
     return inventory
 
 
@@ -143,13 +146,18 @@ def _content(path: Path) -> bytes:
     return source
 
 
-def _problem(file: str, finding: Finding) -> Problem:
+def _beside(text: str, name: str, folder: Path) -> tuple[str, bytes]:
+    """Read a file that an inventory names: what messages call it, and its bytes."""
+    return str(Path(name).parent / text), _content(folder / Path(text).expanduser())
+
+
+def _problem(file: str, finding: Finding, document: Document) -> Problem:
     return Problem(
         finding.id,
-        file,
+        finding.place.file or file,
         finding.place.line,
         finding.place.column,
-        _dotted(finding.path),
+        _dotted(document.name(finding.path)),
         finding.what,
         finding.why,
         finding.fix,

@@ -21,6 +21,7 @@ MEANINGS = {
     "Cluster.encryptionAlgorithm": "The kind of key that every certificate has.",
     "Cluster.endpoint": "How machines and people find the API server.",
     "Cluster.ignorePreflightErrors": "Checks of preflight that may fail on these machines, by name.",
+    "Cluster.kubeadm": "kubeadm's documents (v1beta4), or a file of them, whose settings are this cluster's.",
     "Cluster.kubernetesVersion": "The exact release that is installed, as in 1.37.2.",
     "Cluster.name": "The cluster's name, in kubeconfigs and in the endpoint's name.",
     "CoreDns.disabled": "Install no cluster DNS.",

@@ -23,6 +23,7 @@ from bootstrap.values import (
     EnvName,
     EtcdUrl,
     Flag,
+    Kubeadm,
     LabelKey,
     LabelValue,
     LocalPath,
@@ -255,6 +256,7 @@ class Cluster(Model):
     bundle: Bundle = Bundle()
     timeouts: Timeouts = Timeouts()
     ignore_preflight_errors: tuple[str, ...] = ()
+    kubeadm: Annotated[Kubeadm, Field(exclude=True)] = None  # its settings are in their own fields
 
     @property
     def endpoint_name(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
@@ -54,6 +54,12 @@ ProblemId = Literal[
     "inventory-family-mismatch",
     "inventory-host-bits",
     "inventory-kind",
+    "inventory-kubeadm-document",
+    "inventory-kubeadm-host",
+    "inventory-kubeadm-twice",
+    "inventory-kubeadm-unreadable",
+    "inventory-kubeadm-unsupported",
+    "inventory-kubeadm-version",
     "inventory-merge-key",
     "inventory-missing-key",
     "inventory-no-control-plane",
@@ -512,6 +518,18 @@ def _proxy_jump(text: str) -> str:
         "it is what OpenSSH's ProxyJump takes",
         "write for example admin@bastion.example.com:22, or none to use no jump host",
     )
+
+
+Kubeadm = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "description": "file on your machine, or mapping, or list of mappings",
+            "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {"type": "object"}}],
+        }
+    ),
+]
+"""Documents of kubeadm's. `bootstrap.kubeadm` takes them apart before models are made."""
 
 
 def _text(words: str, pattern: str) -> WithJsonSchema:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,10 +43,11 @@ _NUMBER_ELSEWHERE = re.compile(r"[-+]?(0[0-9]+|0o[0-7]+|(\.[0-9]+|[0-9]+(\.[0-9]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A position in a file, both numbers from 1."""
+    """A position, both numbers from 1. `file` is empty where it is the file that was asked for."""
 
     line: int
     column: int
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a file holds, and where. `texts` keeps unquoted values as they were written."""
+    """What a file holds, and where.
+
+    `texts` keeps unquoted values as they were written, `names` what messages call a value that came from elsewhere.
+    """
 
     data: object
     keys: dict[Path, Place] = field(default_factory=dict)
     values: dict[Path, Place] = field(default_factory=dict)
     texts: dict[Path, str] = field(default_factory=dict)
+    names: dict[Path, Path] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def place(self, path: Path) -> Place:
@@ -77,30 +82,52 @@ class Document:
             path = path[:-1]
         return self.values.get(path, Place(1, 1))
 
+    def name(self, path: Path) -> Path:
+        """Give what messages call the value at `path`."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.names:
+                return (*self.names[path[:length]], *path[length:])
+        return path
+
 
 def read(source: bytes) -> Document:
     """Read one YAML document. Never raises: whatever is wrong is among the findings."""
+    for document in _documents(source, lambda text: [yaml.compose(text, Loader=_LOADER)]):
+        return document
+    why = "it holds nothing but blanks and comments"
+    fix = "begin with inventory.example.yaml"
+    return _unreadable(Finding("inventory-empty", Place(1, 1), (), "the file is empty", why, fix))
+
+
+def read_stream(source: bytes) -> list[Document]:
+    """Read every YAML document of a stream that is not empty, up to the first that cannot be read. Never raises."""
+    documents = _documents(source, lambda text: yaml.compose_all(text, Loader=_LOADER))
+    return [document for document in documents if document.data is not None or document.findings]
+
+
+def _documents(source: bytes, compose: Callable[[str], Iterable[yaml.Node | None]]) -> Iterator[Document]:
     try:
         text = source.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return _unreadable(_undecodable(source, error))
+        yield _unreadable(_undecodable(source, error))
+        return
     try:
-        root = yaml.compose(text, Loader=_LOADER)
+        for root in compose(text):
+            if root is not None:
+                yield _document(root, text)
     except yaml.MarkedYAMLError as error:
-        return _unreadable(_syntax(text, error))
+        yield _unreadable(_syntax(text, error))
     except yaml.reader.ReaderError:
-        return _unreadable(_unprintable(text))
+        yield _unreadable(_unprintable(text))
     except RecursionError:
-        return _unreadable(_too_deep(Place(1, 1), ()))
-    if root is None:
-        why = "it holds nothing but blanks and comments"
-        fix = "begin with inventory.example.yaml"
-        return _unreadable(Finding("inventory-empty", Place(1, 1), (), "the file is empty", why, fix))
+        yield _unreadable(_too_deep(Place(1, 1), ()))
+
+
+def _document(root: yaml.Node, text: str) -> Document:
     reader = _Reader()
-    document = Document(reader.convert(root, ()), reader.keys, reader.values, reader.texts, reader.findings)
-    if reader.aliased:
-        document.findings.extend(_aliases(text))
-    return document
+    data = reader.convert(root, ())
+    findings = [*reader.findings, *(_aliases(text) if reader.aliased else ())]
+    return Document(data, reader.keys, reader.values, reader.texts, findings=findings)
 
 
 def _unreadable(finding: Finding) -> Document:

@@ -98,7 +98,7 @@ def test_examples_name_the_schema_as_editors_read_it() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_schema_refuses_each_mistake_that_a_schema_can_tell(case: str) -> None:
     kind = case.partition("--")[0]
-    if kind in IN_YAML_ITSELF:
+    if kind in IN_YAML_ITSELF or "kubeadm" in case:  # kubeadm's documents have no schema
         return
     untold = kind in ACROSS_THE_FILE or case in BY_MEANING or kind in BY_MEANING
     assert untold != bool(problems(read(GOLDEN / f"{case}.yaml")))

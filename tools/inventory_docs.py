@@ -12,6 +12,7 @@ from pydantic import BaseModel, WithJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bootstrap import kubeadm
 from bootstrap.schema import meaning_of
 from bootstrap.spec import Inventory, camel
 from bootstrap.values import ProblemId
@@ -34,7 +35,7 @@ def generated() -> str:
             done.add(model)
             parts.append(section(model))
             queue += [child for field in model.model_fields.values() for child in models(field.annotation)]
-    return "\n".join([*parts, problems()])
+    return "\n".join([*parts, kubeadm_fields(), problems()])
 
 
 def section(model: type[BaseModel]) -> str:
@@ -89,6 +90,21 @@ def default(field: FieldInfo) -> str:
         return ""
     value = field.default if isinstance(field.default, bool | int | str) else str(field.default)
     return f"`{json.dumps(value)}`".replace('"', "") if value != "" else "empty"
+
+
+def kubeadm_fields() -> str:
+    """List what becomes of each field of kubeadm's documents."""
+    lines = [
+        "## kubeadm's fields\n",
+        "What becomes of each field of kubeadm's documents, read through `cluster.kubeadm`.",
+    ]
+    last = ""
+    for kind, name, told in kubeadm.fields():
+        if kind != last:
+            lines += [f"\n### {kind}\n", "| field | becomes |", "| --- | --- |"]
+            last = kind
+        lines.append(f"| `{name}` | {told} |")
+    return "\n".join(lines) + "\n"
 
 
 def problems() -> str:
