@@ -17,7 +17,7 @@ BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config ca-certificates \
 	catatonit iptables nftables conntrack kmod ipset
 LAB_PACKAGES := podman runc conmon containernetworking-plugins fuse-overlayfs mmdebstrap debian-archive-keyring \
 	iproute2 openssh-client procps
-TEST_PACKAGES := openssh-server sudo tcsh
+TEST_PACKAGES := openssh-server sudo tcsh openssl
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -p tests.strict

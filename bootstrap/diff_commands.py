@@ -10,12 +10,14 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    Access,
     DetailedExitcode,
     IgnorePreflight,
     InventoryOption,
     Limit,
     OutputOption,
     SkipPhases,
+    SudoPasswordFile,
     Until,
     Workflow,
     WorkflowArgument,
@@ -38,6 +40,7 @@ def diff(
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
     detailed_exitcode: DetailedExitcode = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -49,7 +52,7 @@ def diff(
     from bootstrap import inventory as inventories
     from bootstrap.gather import Request
 
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     inventories.require_supported(read)
     request = Request(
         listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)

@@ -84,6 +84,10 @@ class SudoRefused(HostError):
     exit_code = 7
 
 
+class SudoPasswordWrong(SudoRefused):
+    """sudo asks for a password, and the one that was given is wrong. It was tried once."""
+
+
 class CommandTimedOut(HostError):
     """A command on a host did not end within its limit; it was ended."""
 

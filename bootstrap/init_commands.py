@@ -10,6 +10,7 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    Access,
     DetailedExitcode,
     DryRun,
     IgnorePreflight,
@@ -18,6 +19,7 @@ from bootstrap.options import (
     OutputOption,
     PhaseNames,
     SkipPhases,
+    SudoPasswordFile,
     Until,
     listed,
     require_no_options,
@@ -45,6 +47,7 @@ def init(
     kubeconfig: Kubeconfig = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -60,7 +63,15 @@ def init(
     request = Request(
         listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
     )
-    _go(inventory, request, kubeconfig, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+    _go(
+        inventory,
+        request,
+        kubeconfig,
+        output=output,
+        looking=dry_run,
+        detailed_exitcode=detailed_exitcode,
+        access=Access(sudo_password_file),
+    )
 
 
 @app.command()
@@ -72,6 +83,7 @@ def phase(
     kubeconfig: Kubeconfig = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -82,7 +94,15 @@ def phase(
     from bootstrap.gather import Request
 
     request = Request((), listed(ignore_preflight_errors), output.secrets, only=listed(names), limit=listed(limit))
-    _go(inventory, request, kubeconfig, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+    _go(
+        inventory,
+        request,
+        kubeconfig,
+        output=output,
+        looking=dry_run,
+        detailed_exitcode=detailed_exitcode,
+        access=Access(sudo_password_file),
+    )
 
 
 def _go(
@@ -93,13 +113,14 @@ def _go(
     output: Output,
     looking: bool,
     detailed_exitcode: bool,
+    access: Access,
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap import userfiles
     from bootstrap.run import init as make
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
-    read = inventories.load(inventory)
+    read = access.to(inventories.load(inventory))
     inventories.require_supported(read)
     if looking:
         from bootstrap import diff

@@ -18,7 +18,7 @@ from bootstrap.spec import HostSsh, Inventory, effective_ssh
 from bootstrap.values import ProblemId, described, shown
 from bootstrap.yamlfile import Document, Finding, Place
 
-__all__ = ["InventoryError", "Problem", "dump", "effective_ssh", "load", "read", "require_supported"]
+__all__ = ["InventoryError", "Problem", "dump", "effective_ssh", "load", "read", "require_supported", "with_ssh"]
 
 _PROBLEM_IDS: dict[str, ProblemId] = {problem: problem for problem in get_args(ProblemId)}
 _HIDING = frozenset[ProblemId]({"inventory-alias", "inventory-merge-key"})
@@ -108,6 +108,12 @@ def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) 
         )
         raise InventoryError([_problem(name, finding, document) for finding in kept])
     return inventory
+
+
+def with_ssh(inventory: Inventory, **settings: object) -> Inventory:
+    """Give `inventory` with these settings of `ssh` for every host, over what it says itself."""
+    hosts = tuple(host.model_copy(update={"ssh": host.ssh.model_copy(update=settings)}) for host in inventory.hosts)
+    return inventory.model_copy(update={"ssh": inventory.ssh.model_copy(update=settings), "hosts": hosts})
 
 
 def dump(inventory: Inventory) -> str:
@@ -376,8 +382,12 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
             return text
 
     def logins(ssh: HostSsh, path: yamlfile.Path) -> dict[str, str]:
-        files = {"identity_file": ssh.identity_file, "known_hosts_file": ssh.known_hosts_file}
-        keys = {"identity_file": "identityFile", "known_hosts_file": "knownHostsFile"}
+        keys = {
+            "identity_file": "identityFile",
+            "known_hosts_file": "knownHostsFile",
+            "sudo_password_file": "sudoPasswordFile",
+        }
+        files = {name: getattr(ssh, name) for name in keys}
         return {name: resolved(text, (*path, keys[name])) for name, text in files.items() if text is not None}
 
     cluster = inventory.cluster

@@ -9,6 +9,7 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    Access,
     DetailedExitcode,
     DryRun,
     IgnorePreflight,
@@ -17,6 +18,7 @@ from bootstrap.options import (
     OutputOption,
     PhaseNames,
     SkipPhases,
+    SudoPasswordFile,
     Until,
     listed,
     require_no_options,
@@ -55,6 +57,7 @@ def join(
     ignore_preflight_errors: IgnorePreflight = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -71,7 +74,15 @@ def join(
         listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
     )
     way = (server, listed(ca_cert_hash), token_file)
-    _go(inventory, request, way, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+    _go(
+        inventory,
+        request,
+        way,
+        output=output,
+        looking=dry_run,
+        detailed_exitcode=detailed_exitcode,
+        access=Access(sudo_password_file),
+    )
 
 
 @app.command()
@@ -85,6 +96,7 @@ def phase(
     ignore_preflight_errors: IgnorePreflight = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -96,7 +108,15 @@ def phase(
 
     request = Request((), listed(ignore_preflight_errors), output.secrets, only=listed(names), limit=listed(limit))
     way = (server, listed(ca_cert_hash), token_file)
-    _go(inventory, request, way, output=output, looking=dry_run, detailed_exitcode=detailed_exitcode)
+    _go(
+        inventory,
+        request,
+        way,
+        output=output,
+        looking=dry_run,
+        detailed_exitcode=detailed_exitcode,
+        access=Access(sudo_password_file),
+    )
 
 
 def _go(
@@ -107,16 +127,19 @@ def _go(
     output: Output,
     looking: bool,
     detailed_exitcode: bool,
+    access: Access,
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap import joining
     from bootstrap.errors import UsageError
 
     server, hashes, token_file = way
+    if {token_file, access.sudo_password_file} == {"-"}:
+        raise UsageError("--token-file and --sudo-password-file cannot both be standard input")
     if not server and (hashes or token_file):
         raise UsageError("--ca-cert-hash and --token-file go with --server, which is missing")
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
-    read = inventories.load(inventory, control_plane=not server)
+    read = access.to(inventories.load(inventory, control_plane=not server))
     inventories.require_supported(read)
     invitation = _invitation(server, hashes, token_file) if server else None
     if invitation:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, InventoryOption, OutputOption
+from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 app = typer.Typer()
 
@@ -19,6 +19,7 @@ def kubeconfig(
     merge: Annotated[
         bool, typer.Option("--merge", help="Put it among the others in $KUBECONFIG, or else ~/.kube/config.")
     ] = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -31,7 +32,7 @@ def kubeconfig(
     from bootstrap import paths, userfiles
     from bootstrap.run import operators_kubeconfig, reached_control_plane
 
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane:
         new = operators_kubeconfig(read, control_plane.node, control_plane.files[paths.ADMIN_CONF])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bootstrap.output import FORMATS, Output
+
+if TYPE_CHECKING:
+    from bootstrap.spec import Inventory
 
 InventoryOption = Annotated[Path, typer.Option("-i", "--inventory", help="The inventory file.", metavar="FILE")]
 INVENTORY = Path("inventory.yaml")
@@ -32,6 +36,15 @@ Limit = Annotated[list[str] | None, typer.Option("--limit", help="Only on these 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing (diff).")]
 DetailedExitcode = Annotated[
     bool, typer.Option("--detailed-exitcode", help="Exit with 11 where something would change.")
+]
+SudoPasswordFile = Annotated[
+    str,
+    typer.Option(
+        "--sudo-password-file",
+        help="Where sudo's password stands; - is standard input. Else it is asked for.",
+        metavar="FILE",
+        show_default=False,
+    ),
 ]
 PhaseNames = Annotated[list[str], typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE")]
 
@@ -73,6 +86,21 @@ OutputOption = Annotated[
     ),
 ]
 """Every command has it, and tells everything through it: `def command(..., *, output: OutputOption)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the command line says about how to log in, over what the inventory says."""
+
+    sudo_password_file: str
+
+    def to(self, inventory: Inventory) -> Inventory:
+        """Give `inventory` with it."""
+        from bootstrap.inventory import with_ssh
+
+        if not self.sudo_password_file:
+            return inventory
+        return with_ssh(inventory, sudo_password_file=self.sudo_password_file)
 
 
 def listed(values: list[str] | None) -> tuple[str, ...]:

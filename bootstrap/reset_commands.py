@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, InventoryOption, OutputOption, listed
+from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
 
 app = typer.Typer()
 
@@ -17,6 +17,7 @@ def reset(
     inventory: InventoryOption = INVENTORY,
     limit: Annotated[list[str] | None, typer.Option(help="Only these hosts.", metavar="HOSTS")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -28,7 +29,7 @@ def reset(
     from bootstrap import reset as resetting
     from bootstrap.errors import UsageError
 
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     hosts = resetting.chosen(read, listed(limit))
     if not yes:
         if not sys.stdin.isatty():

@@ -287,6 +287,7 @@ class HostSsh(Model):
     known_hosts_file: LocalPath | None = None
     proxy_jump: ProxyJump | None = None
     connect_timeout: Duration | None = None
+    sudo_password_file: LocalPath | None = None
 
 
 class Ssh(HostSsh):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, InventoryOption, OutputOption
+from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 if TYPE_CHECKING:
     import datetime
@@ -22,6 +22,7 @@ def create(
     print_join_command: Annotated[
         bool, typer.Option("--print-join-command", help="Show how to join with it, too.")
     ] = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -33,7 +34,7 @@ def create(
     from bootstrap.run import reached_control_plane
 
     lifetime = _lifetime(ttl)
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     inventories.require_supported(read)
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime) if lifetime else None
     token = tokens.make()
@@ -74,13 +75,18 @@ def _lifetime(ttl: str) -> float:
 
 
 @app.command("list")
-def list_tokens(inventory: InventoryOption = INVENTORY, *, output: OutputOption) -> None:
+def list_tokens(
+    inventory: InventoryOption = INVENTORY,
+    sudo_password_file: SudoPasswordFile = "",
+    *,
+    output: OutputOption,
+) -> None:
     """List the tokens, without their secrets."""
     from bootstrap import inventory as inventories
     from bootstrap import tokens
     from bootstrap.run import reached_control_plane
 
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         found = tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))
@@ -106,6 +112,7 @@ def delete(
         list[str], typer.Argument(help="Ids of tokens (the six characters before the dot).", metavar="ID...")
     ],
     inventory: InventoryOption = INVENTORY,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -116,7 +123,7 @@ def delete(
     from bootstrap.run import reached_control_plane
 
     wanted = [tokens.parse_id(text) for text in ids]
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         there = {info.id for info in tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))}

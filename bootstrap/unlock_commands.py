@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, InventoryOption, OutputOption
+from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 app = typer.Typer()
 
@@ -16,6 +16,7 @@ app = typer.Typer()
 def unlock(
     inventory: InventoryOption = INVENTORY,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before locks are taken away.")] = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -29,7 +30,7 @@ def unlock(
     from bootstrap.errors import UsageError
     from bootstrap.parallel import attempt, raise_failures
 
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     with connected(read, read.hosts) as connections:
         shown, failures = attempt(list(connections.hosts), lambda name: lock.show(connections.hosts[name]))
         held = {name: holder for name, holder in shown.items() if holder}

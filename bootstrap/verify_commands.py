@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, InventoryOption, OutputOption, listed
+from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
 
 app = typer.Typer()
 
@@ -18,6 +18,7 @@ def verify(
         list[str] | None, typer.Option(help="Make only these checks; smoke is the whole smoke test.", metavar="NAMES")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List all checks and exit.")] = False,
+    sudo_password_file: SudoPasswordFile = "",
     *,
     output: OutputOption,
 ) -> None:
@@ -36,7 +37,7 @@ def verify(
         text = "\n".join(f"{name:<26}{on:<15}{says}" for name, on, says in checks)
         output.result({"checks": [{"id": name, "on": on, "text": says} for name, on, says in checks]}, text)
         return
-    read = inventories.load(inventory)
+    read = Access(sudo_password_file).to(inventories.load(inventory))
     contents = bundle_of(read).contents
     with output.run("verify", read, [host.name for host in read.hosts]) as listener:
         outcomes = verifying.verify(

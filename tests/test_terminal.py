@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import signal
 import subprocess
 import sys
-import termios
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+
+from tests.screen import sitting_at
 
 PROGRAM = """
 import threading
@@ -39,45 +35,8 @@ print(*said, flush=True)
 """
 
 
-class Screen:
-    """A pseudo terminal, and what it shows."""
-
-    def __init__(self, near: int, far: int) -> None:
-        self.near = near
-        self.far = far
-        self.shown = b""
-
-    def until(self, text: bytes) -> None:
-        while text not in self.shown:
-            self.shown += os.read(self.near, 1000)
-
-    def echoes(self) -> bool:
-        return bool(termios.tcgetattr(self.far)[3] & termios.ECHO)
-
-
-@contextmanager
-def sitting_at() -> Iterator[tuple[Screen, subprocess.Popen[bytes]]]:
-    near, far = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(far, termios.TIOCSCTTY, 0),
-        pass_fds=[far],
-        cwd=Path(__file__).parent.parent,
-    )
-    try:
-        yield Screen(near, far), process
-    finally:
-        process.kill()
-        process.communicate()
-        os.close(near)
-        os.close(far)
-
-
 def test_what_is_typed_is_not_shown() -> None:
-    with sitting_at() as (screen, process):
+    with sitting_at([sys.executable, "-c", PROGRAM]) as (screen, process):
         screen.until(b"Passphrase: ")
         assert not screen.echoes()
         os.write(screen.near, b"se cret\n")
@@ -88,7 +47,7 @@ def test_what_is_typed_is_not_shown() -> None:
 
 
 def test_an_interrupted_question_leaves_the_terminal_as_it_was() -> None:
-    with sitting_at() as (screen, process):
+    with sitting_at([sys.executable, "-c", PROGRAM]) as (screen, process):
         screen.until(b"Passphrase: ")
         process.send_signal(signal.SIGINT)
         assert b"cannot ask: the run ends" in process.communicate(timeout=60)[0]
@@ -96,7 +55,7 @@ def test_an_interrupted_question_leaves_the_terminal_as_it_was() -> None:
 
 
 def test_the_end_of_input_is_no_answer() -> None:
-    with sitting_at() as (screen, process):
+    with sitting_at([sys.executable, "-c", PROGRAM]) as (screen, process):
         screen.until(b"Passphrase: ")
         os.write(screen.near, b"\x04")
         assert process.communicate(timeout=60)[0] == b"cannot ask: nothing was typed\n"

@@ -1,13 +1,16 @@
-"""What a run needs from its user to log in, asked for once for all hosts: passphrases of private keys."""
+"""What a run needs from its user to log in, asked for once for all hosts: passphrases of keys, passwords for sudo."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import io
+import os
+import stat
 import struct
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import paramiko
@@ -15,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 from paramiko.pkey import UnknownKeyType
 
+from bootstrap.errors import ConfigError
 from bootstrap.transport.known_hosts import Fields
 
 Ask = Callable[[str], str]
@@ -42,6 +46,7 @@ class Keyring:
         self._lock = threading.Lock()
         self._opened: dict[Path, paramiko.PKey] = {}
         self._given_up: dict[Path, str] = {}
+        self._passwords: dict[str, str] = {}  # by file, or by user behind an @, which no file's name begins with
 
     def key(self, file: Path) -> paramiko.PKey:
         """Give the private key in `file`, without a certificate.
@@ -72,6 +77,53 @@ class Keyring:
                 else:
                     return
             self._given_up[file] = f"what was given for it was wrong {_TRIES} times"
+
+    def read_passwords(self, files: Iterable[str | None]) -> None:
+        """Read the passwords that stand in these files, before anybody needs them. Raises `ConfigError`."""
+        for file in files:
+            if file and file not in self._passwords:
+                self._passwords[file] = read_password(file)
+
+    def sudo_password(self, user: str, file: str | None) -> str:
+        """Give the password that sudo wants of `user`: the one in `file`, or else what he says when he is asked.
+
+        Raises `CannotAsk`, and `ConfigError` as `read_password` does.
+        """
+        name = file or f"@{user}"
+        with self._lock:
+            if name not in self._passwords:
+                if file:
+                    self._passwords[name] = read_password(file)
+                elif self._ask:
+                    self._passwords[name] = self._ask(f"[sudo] password for {user}, on all hosts that ask: ")
+                else:
+                    raise CannotAsk("there is no terminal to ask for it at")
+            return self._passwords[name]
+
+
+def read_password(file: str) -> str:
+    """Give the first line of a file; `-` is standard input.
+
+    Raises `ConfigError` where it cannot be read, is empty, or may be read by others.
+    """
+    try:
+        if file == "-":
+            line = sys.stdin.buffer.readline()
+        else:
+            with Path(file).open("rb") as opened:
+                about = os.fstat(opened.fileno())
+                if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077:
+                    mode = stat.S_IMODE(about.st_mode)
+                    raise ConfigError(
+                        f"{file} holds a password, and others may read it (mode {mode:04o}): chmod 600 it"
+                    )
+                line = opened.readline()
+    except OSError as error:
+        raise ConfigError(f"the file of the password for sudo, {file}, cannot be read: {error.strerror}") from error
+    password = line.rstrip(b"\r\n").decode(errors="surrogateescape")
+    if not password:
+        raise ConfigError(f"{'standard input' if file == '-' else file} holds no password for sudo in its first line")
+    return password
 
 
 def load(file: Path, passphrase: str | None = None) -> paramiko.PKey:

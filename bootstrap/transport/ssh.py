@@ -16,13 +16,14 @@ from typing import Self
 import paramiko
 
 from bootstrap import spec
-from bootstrap.errors import BootstrapError, CommandTimedOut, ConnectionLost, HostError, SudoRefused
+from bootstrap.errors import BootstrapError, CommandTimedOut, ConnectionLost, HostError
 from bootstrap.transport import openssh_config
 from bootstrap.transport.base import OUTPUT_LIMIT, Host, Result
 from bootstrap.transport.forward import as_socket
 from bootstrap.transport.jump import JumpHosts
 from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.session import LOST_AFTER, Session, dial_directly, failed, open_session
+from bootstrap.transport.sudo import AS_ROOT, ASKED, IS_ROOT, PROMPT, Sudo
 
 __all__ = ["JumpHosts", "Keyring", "connect"]
 
@@ -30,14 +31,9 @@ _STDERR_KEPT = 64 * 1024
 _NOISE_KEPT = 64 * 1024
 _PACKET = 32 * 1024
 _IDLE = 0.1  # seconds until an input that has nothing yet is asked again
+_SUDO_SECONDS = 60.0  # until sudo has judged a password; PAM may ask other machines
 _PROHIBITED = 1  # RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
 
-# The user's login shell reads this line, and it may be fish or csh: so nothing but words and plain single quotes. The
-# command itself is the first line of stdin, where it needs no quoting and no process list shows it.
-_SHELL = """'IFS= read -r command && eval "$command"'"""
-_ASKING_SUDO = b"kubestrap asks sudo\n"
-_AS_ROOT = f"exec sh -c {_SHELL}"
-_BY_SUDO = f"""exec sh -c 'echo {_ASKING_SUDO.decode().strip()} >&2; exec sudo -n -H -- sh -c "$0"' {_SHELL}"""
 _ENVIRONMENT = (
     "cd /; umask 022; LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; "
     "export LC_ALL PATH"
@@ -71,7 +67,11 @@ def connect(
         if own:
             own.close()
         raise
-    return SshHost(host.name, session, sudo=login.user != "root", jumps=own)
+    sudo = None
+    if login.user != "root":
+        file = spec.effective_ssh(inventory, host).sudo_password_file
+        sudo = Sudo(host.name, login.user, lambda: (keyring or Keyring()).sudo_password(login.user, file))
+    return SshHost(host.name, session, sudo=sudo, jumps=own)
 
 
 class SshHost:
@@ -81,10 +81,10 @@ class SshHost:
     files print is not part of their output.
     """
 
-    def __init__(self, name: str, session: Session, *, sudo: bool, jumps: JumpHosts | None) -> None:
+    def __init__(self, name: str, session: Session, *, sudo: Sudo | None, jumps: JumpHosts | None) -> None:
         self._name = name
         self._session = session
-        self._line = _BY_SUDO if sudo else _AS_ROOT
+        self._sudo = sudo
         self._jumps = jumps
 
     @property
@@ -104,11 +104,31 @@ class SshHost:
 
         A command that a signal ended has status -1. One that did not end in time is killed with its process group.
         """
-        running = _Running(self._name, self._session, self._line, command, on_line)
+        sudo = self._sudo
+        if sudo and not sudo.settled and not isinstance(stdin, bytes):
+            self.run(":", seconds=seconds)  # input that comes once is given to a sudo that is known to take it
+        while True:
+            try:
+                result = self._run(command, stdin, seconds, on_line)
+            except _NotStarted as error:
+                if not (sudo and not sudo.settled and sudo.give_in(error.said)):
+                    raise self._not_started(error) from None
+            else:
+                if sudo:
+                    sudo.settled = True
+                return result
+
+    def _run(
+        self, command: str, stdin: bytes | Iterable[bytes], seconds: float, on_line: Callable[[bytes], None] | None
+    ) -> Result:
+        running = _Running(self._name, self._session, self._sudo, command, on_line)
         try:
             return running.finish(stdin, time.monotonic() + seconds)
-        except _NotStarted as error:
-            raise self._not_started(error) from None
+        except _NotStarted:
+            raise
+        except _WrongPassword:
+            assert self._sudo
+            raise self._sudo.wrong_password() from None
         except _Overdue:
             self._kill(running)
             raise CommandTimedOut(
@@ -164,15 +184,11 @@ class SshHost:
         self.close()
 
     def _not_started(self, error: _NotStarted) -> HostError:
-        _, asked, answer = error.said.partition(_ASKING_SUDO)
+        _, asked, answer = error.said.partition(ASKED)
         said = (answer or error.said).decode("utf-8", "replace").strip()
         said = said.rstrip(".") or f"nothing, and ended with status {error.status}"
-        if asked:
-            return SudoRefused(
-                self._name,
-                f"sudo does not give root without a password; it says: {said}. "
-                "Allow it in sudoers (`USER ALL=(ALL) NOPASSWD: ALL`), or log in as root",
-            )
+        if asked and self._sudo:
+            return self._sudo.refusal(said.replace(PROMPT.decode(), ""))
         return HostError(self._name, f"the login shell does not run commands; it says: {said}")
 
     def _kill(self, running: _Running) -> None:
@@ -184,10 +200,10 @@ class SshHost:
             "for _ in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- -$group || exit; sleep 0.1; done 2>/dev/null; "
             "kill -s KILL -- -$group"
         )
-        killer = _Running(self._name, self._session, self._line, kill, None)
+        killer = _Running(self._name, self._session, self._sudo, kill, None)
         try:
             killer.finish(b"", time.monotonic() + 10)
-        except (BootstrapError, _NotStarted, _Overdue, _TooMuch):
+        except (BootstrapError, _NotStarted, _WrongPassword, _Overdue, _TooMuch):
             return
         finally:
             killer.close()
@@ -200,6 +216,10 @@ class _NotStarted(Exception):
         super().__init__()
         self.status = status
         self.said = said
+
+
+class _WrongPassword(Exception):
+    """sudo asks for the password once more."""
 
 
 class _Overdue(Exception):
@@ -242,11 +262,17 @@ class _Running:
     """One command on its way. All of it happens on the caller's thread, woken by the connection's."""
 
     def __init__(
-        self, name: str, session: Session, line: str, command: str, on_line: Callable[[bytes], None] | None
+        self,
+        name: str,
+        session: Session,
+        sudo: Sudo | None,
+        command: str,
+        on_line: Callable[[bytes], None] | None,
     ) -> None:
         self._name = name
         self._session = session
-        self._line = line
+        self._line = sudo.line if sudo else AS_ROOT
+        self._password = sudo.password if sudo else None
         self._command = command
         self._bell = _Bell()
         self._channel: paramiko.Channel | None = None
@@ -261,6 +287,8 @@ class _Running:
         Errors of `stdin`'s iterator and of `on_line` pass through as they are.
         """
         channel = self._start(deadline)
+        if self._password is not None:
+            self._give(self._password, channel, min(deadline, time.monotonic() + _SUDO_SECONDS))
         self._exchange(channel, _packets(self._first_line(), stdin), deadline)
         if channel.exit_status == -1 and self._session.is_lost():
             raise ConnectionLost(self._name, self._session.why_lost())
@@ -317,6 +345,31 @@ class _Running:
         mark = self._mark.decode()
         return f"{_ENVIRONMENT}; echo {mark} >&2; echo {mark} $$; {newline}eval {command}\n".encode()
 
+    def _give(self, password: bytes, channel: paramiko.Channel, deadline: float) -> None:
+        """Wait until sudo asks for the password, give it, and wait until it has made us root, or has ended.
+
+        A password that sudo does not ask for is not sent, and a second question is not answered.
+        """
+        given = False
+        while True:
+            over = self._is_over(channel)
+            moved = self._take(channel)
+            said = self._err.whole()
+            if IS_ROOT in said or (over and not moved):
+                return
+            if said.count(PROMPT) > given:
+                if given:
+                    raise _WrongPassword
+                given = True
+                line = password + b"\n"
+                while line:
+                    line = line[self._send(channel, line) :]
+            elif not moved:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise _NotStarted(-1, said)
+                self._bell.hear(min(left, 5.0))
+
     def _exchange(self, channel: paramiko.Channel, packets: Iterator[bytes], deadline: float) -> None:
         """Send and receive whatever can be, until the command has ended and all it wrote is here."""
         packet: bytes | None = next(packets)
@@ -324,7 +377,7 @@ class _Running:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _Overdue
-            over = channel.closed or (bool(channel.eof_received) and channel.exit_status_ready())
+            over = self._is_over(channel)
             moved = self._take(channel)
             if over and not moved:
                 return
@@ -339,6 +392,9 @@ class _Running:
                         channel.shutdown_write()
             if not moved:
                 self._bell.hear(min(left, _IDLE if packet == b"" else 5.0))
+
+    def _is_over(self, channel: paramiko.Channel) -> bool:
+        return channel.closed or (bool(channel.eof_received) and channel.exit_status_ready())
 
     def _send(self, channel: paramiko.Channel, packet: bytes) -> int:
         with self._own_errors():

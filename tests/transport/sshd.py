@@ -63,9 +63,16 @@ def inventory(host: spec.Host, **ssh: object) -> spec.Inventory:
 
 @contextmanager
 def running(
-    folder: Path, *settings: str, host_keys: Sequence[Path] = (), environment: dict[str, str] | None = None
+    folder: Path,
+    *settings: str,
+    host_keys: Sequence[Path] = (),
+    environment: dict[str, str] | None = None,
+    within: Sequence[str | Path] = (),
 ) -> Iterator[Server]:
-    """Run sshd with more `settings` (lines of sshd_config, which come before our own and so win)."""
+    """Run sshd with more `settings` (lines of sshd_config, which come before our own and so win).
+
+    `within` is a command that runs what follows it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     Path("/run/sshd").mkdir(exist_ok=True)
     host_keys = tuple(host_keys) or (keygen(folder / "host_ed25519"),)
@@ -97,7 +104,7 @@ def running(
     config = folder / "sshd_config"
     config.write_text("\n".join(lines) + "\n")
     process = subprocess.Popen(
-        [SSHD, "-D", "-f", config, "-E", folder / "log"],
+        [*within, SSHD, "-D", "-f", config, "-E", folder / "log"],
         env={**os.environ, **(environment or {})},
         start_new_session=True,
     )
