@@ -24,7 +24,7 @@ from typer._click.exceptions import ClickException  # typer 0.29 exports its par
 import bootstrap
 from bootstrap.output import Output
 
-GROUPS = ("init", "join", "token", "config", "bundle", "lab")
+GROUPS = ("init", "join", "token", "config", "bundle", "lab", "hosts")
 ORDER = ("plan", "diff", "init", "join", "verify", "reset", "unlock", "kubeconfig", "token", "config", "bundle", "lab")
 """How the help lists modules; others follow in the order of their names."""
 

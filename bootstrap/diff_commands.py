@@ -10,6 +10,7 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    AcceptNew,
     Access,
     DetailedExitcode,
     IgnorePreflight,
@@ -41,6 +42,7 @@ def diff(
     ignore_preflight_errors: IgnorePreflight = None,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -52,7 +54,7 @@ def diff(
     from bootstrap import inventory as inventories
     from bootstrap.gather import Request
 
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     request = Request(
         listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)

@@ -10,6 +10,7 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    AcceptNew,
     Access,
     DetailedExitcode,
     DryRun,
@@ -48,6 +49,7 @@ def init(
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -70,7 +72,7 @@ def init(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file),
+        access=Access(sudo_password_file, accept_new),
     )
 
 
@@ -84,6 +86,7 @@ def phase(
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -101,7 +104,7 @@ def phase(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file),
+        access=Access(sudo_password_file, accept_new),
     )
 
 

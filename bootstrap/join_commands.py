@@ -9,6 +9,7 @@ import typer
 
 from bootstrap.options import (
     INVENTORY,
+    AcceptNew,
     Access,
     DetailedExitcode,
     DryRun,
@@ -58,6 +59,7 @@ def join(
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -81,7 +83,7 @@ def join(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file),
+        access=Access(sudo_password_file, accept_new),
     )
 
 
@@ -97,6 +99,7 @@ def phase(
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -115,7 +118,7 @@ def phase(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file),
+        access=Access(sudo_password_file, accept_new),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 app = typer.Typer()
 
@@ -20,6 +20,7 @@ def kubeconfig(
         bool, typer.Option("--merge", help="Put it among the others in $KUBECONFIG, or else ~/.kube/config.")
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -32,7 +33,7 @@ def kubeconfig(
     from bootstrap import paths, userfiles
     from bootstrap.run import operators_kubeconfig, reached_control_plane
 
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane:
         new = operators_kubeconfig(read, control_plane.node, control_plane.files[paths.ADMIN_CONF])

@@ -46,6 +46,9 @@ SudoPasswordFile = Annotated[
         show_default=False,
     ),
 ]
+AcceptNew = Annotated[
+    bool, typer.Option("--accept-new", help="Add keys of unknown hosts to the known_hosts file, and go on.")
+]
 PhaseNames = Annotated[list[str], typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE")]
 
 
@@ -93,14 +96,18 @@ class Access:
     """What the command line says about how to log in, over what the inventory says."""
 
     sudo_password_file: str
+    accept_new: bool
 
     def to(self, inventory: Inventory) -> Inventory:
         """Give `inventory` with it."""
         from bootstrap.inventory import with_ssh
 
-        if not self.sudo_password_file:
-            return inventory
-        return with_ssh(inventory, sudo_password_file=self.sudo_password_file)
+        settings: dict[str, object] = {}
+        if self.sudo_password_file:
+            settings["sudo_password_file"] = self.sudo_password_file
+        if self.accept_new:
+            settings["accept_new_host_keys"] = True
+        return with_ssh(inventory, **settings) if settings else inventory
 
 
 def listed(values: list[str] | None) -> tuple[str, ...]:

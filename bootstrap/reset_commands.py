@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
+from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
 
 app = typer.Typer()
 
@@ -18,6 +18,7 @@ def reset(
     limit: Annotated[list[str] | None, typer.Option(help="Only these hosts.", metavar="HOSTS")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -29,7 +30,7 @@ def reset(
     from bootstrap import reset as resetting
     from bootstrap.errors import UsageError
 
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     hosts = resetting.chosen(read, listed(limit))
     if not yes:
         if not sys.stdin.isatty():

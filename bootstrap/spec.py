@@ -23,6 +23,7 @@ from bootstrap.values import (
     EnvName,
     EtcdUrl,
     Flag,
+    HostKey,
     Kubeadm,
     LabelKey,
     LabelValue,
@@ -288,6 +289,7 @@ class HostSsh(Model):
     proxy_jump: ProxyJump | None = None
     connect_timeout: Duration | None = None
     sudo_password_file: LocalPath | None = None
+    accept_new_host_keys: Bool | None = None
 
 
 class Ssh(HostSsh):
@@ -301,6 +303,7 @@ class Host(Model):
 
     name: DnsName
     address: SshAddress
+    host_key: HostKey | None = None
     node_address: Address | None = None
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     labels: dict[LabelKey, LabelValue] = {}

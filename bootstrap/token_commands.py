@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 if TYPE_CHECKING:
     import datetime
@@ -23,6 +23,7 @@ def create(
         bool, typer.Option("--print-join-command", help="Show how to join with it, too.")
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -34,7 +35,7 @@ def create(
     from bootstrap.run import reached_control_plane
 
     lifetime = _lifetime(ttl)
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime) if lifetime else None
     token = tokens.make()
@@ -78,6 +79,7 @@ def _lifetime(ttl: str) -> float:
 def list_tokens(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -86,7 +88,7 @@ def list_tokens(
     from bootstrap import tokens
     from bootstrap.run import reached_control_plane
 
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         found = tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))
@@ -113,6 +115,7 @@ def delete(
     ],
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -123,7 +126,7 @@ def delete(
     from bootstrap.run import reached_control_plane
 
     wanted = [tokens.parse_id(text) for text in ids]
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         there = {info.id for info in tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
 
 app = typer.Typer()
 
@@ -17,6 +17,7 @@ def unlock(
     inventory: InventoryOption = INVENTORY,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before locks are taken away.")] = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -30,7 +31,7 @@ def unlock(
     from bootstrap.errors import UsageError
     from bootstrap.parallel import attempt, raise_failures
 
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     with connected(read, read.hosts) as connections:
         shown, failures = attempt(list(connections.hosts), lambda name: lock.show(connections.hosts[name]))
         held = {name: holder for name, holder in shown.items() if holder}

@@ -5,6 +5,9 @@ Each refusal is a `PydanticCustomError` made by `mistake`; `bootstrap.inventory`
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
@@ -26,6 +29,7 @@ ProblemId = Literal[
     "inventory-bad-duration",
     "inventory-bad-env",
     "inventory-bad-flag",
+    "inventory-bad-host-key",
     "inventory-bad-key",
     "inventory-bad-label",
     "inventory-bad-name",
@@ -92,6 +96,8 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_LABEL = re.compile(_LABEL)
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _SSH_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_PUBLIC_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DURATION = re.compile(r"([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?")
 _VERSION = re.compile(r"1\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
@@ -509,6 +515,23 @@ def _user(text: str) -> str:
     )
 
 
+def _host_key(text: str) -> str:
+    if _FINGERPRINT.fullmatch(text):
+        return text
+    if _PUBLIC_KEY.fullmatch(text):
+        kind, encoded = text.split()[:2]
+        with contextlib.suppress(binascii.Error):
+            if base64.b64decode(encoded, validate=True).startswith(len(kind).to_bytes(4, "big") + kind.encode()):
+                return text
+    raise mistake(
+        "inventory-bad-host-key",
+        f"{shown(text)} is not a host key",
+        "it is compared with the key that the machine shows",
+        "write a line of ssh-keyscan without the name, as in ssh-ed25519 AAAA..., or a fingerprint of "
+        "ssh-keygen -l, as in SHA256:...",
+    )
+
+
 def _proxy_jump(text: str) -> str:
     if _PROXY_JUMP.fullmatch(text):
         return text
@@ -561,6 +584,12 @@ LabelValue = Annotated[str, AfterValidator(_label_value), _text("label value", f
 TaintKey = Annotated[str, AfterValidator(_taint_key), _text("label key", _KEY)]
 TaintValue = Annotated[str, AfterValidator(_taint_value), _text("label value", f"({_QUALIFIED.pattern})?")]
 User = Annotated[str, AfterValidator(_user), _text("user name", _USER.pattern)]
+HostKey = Annotated[
+    str,
+    AfterValidator(_host_key),
+    _text("public key or its SHA256 fingerprint", f"{_FINGERPRINT.pattern}|{_PUBLIC_KEY.pattern}"),
+]
+"""What a machine's host key must be."""
 ProxyJump = Annotated[
     str, AfterValidator(_proxy_jump), _text("jump hosts as in OpenSSH's ProxyJump", _PROXY_JUMP.pattern)
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
+from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
 
 app = typer.Typer()
 
@@ -19,6 +19,7 @@ def verify(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List all checks and exit.")] = False,
     sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
     *,
     output: OutputOption,
 ) -> None:
@@ -37,7 +38,7 @@ def verify(
         text = "\n".join(f"{name:<26}{on:<15}{says}" for name, on, says in checks)
         output.result({"checks": [{"id": name, "on": on, "text": says} for name, on, says in checks]}, text)
         return
-    read = Access(sudo_password_file).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     contents = bundle_of(read).contents
     with output.run("verify", read, [host.name for host in read.hosts]) as listener:
         outcomes = verifying.verify(

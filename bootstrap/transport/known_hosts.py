@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import hmac
+import os
 import re
 import shlex
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bootstrap.errors import ConfigError
 
@@ -34,6 +38,7 @@ ALGORITHMS = (
 
 _AUTHORITY = "@cert-authority"
 _REVOKED = "@revoked"
+PIN = "hostKey in the inventory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,28 @@ class Certificate:
     valid_before: int
 
 
+State = Literal["known", "unknown", "changed", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be thought of a host key. `text` says why it is not to be trusted; empty where it is.
+
+    `where` is the place that knows it. Only an `unknown` key may be taken in; `refused` are revoked keys, and
+    certificates that are no good.
+    """
+
+    state: State
+    text: str = ""
+    where: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """What a user's files say about one server, known there as `name`."""
+    """What a user's files say about one server, known there as `name`.
+
+    A `pin` of the inventory (a public key, or its fingerprint) takes the place of the files' keys; `revoked` stay so.
+    """
 
     host: str
     port: int
@@ -80,6 +104,12 @@ class KnownKeys:
     keys: tuple[Entry, ...]
     authorities: tuple[Entry, ...]
     revoked: tuple[Entry, ...]
+    pin: str = ""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nothing is known of the server, so that a key of it may be taken in when the user wants that."""
+        return not (self.keys or self.authorities or self.pin)
 
     @property
     def name(self) -> str:
@@ -91,32 +121,48 @@ class KnownKeys:
 
         A server known by one kind of key is so asked for that kind, and not refused for showing another.
         """
-        known = {name for entry in self.keys for name in _algorithms_of(entry.key_type)}
+        kinds = [self.pin.split()[0]] if self.pin else [entry.key_type for entry in self.keys]
+        known = {name for kind in kinds for name in _algorithms_of(kind)}
         first = tuple(name for name in ALGORITHMS if name in known)
         rest = tuple(name for name in ALGORITHMS if name not in known)
-        certified = tuple(name + CERTIFICATE_SUFFIX for name in ALGORITHMS) if self.authorities else ()
+        certified = tuple(name + CERTIFICATE_SUFFIX for name in ALGORITHMS) if self.authorities and not self.pin else ()
         return certified + first + rest
 
-    def refusal(self, key_type: str, key: bytes, certificate: bytes | None, *, now: float) -> str | None:
-        """Say why a server that shows `key` (and perhaps a certificate for it) is not to be trusted; None if it is."""
+    def judge(self, key_type: str, key: bytes, certificate: bytes | None, *, now: float) -> Judgement:
+        """Judge a server that shows `key`, and perhaps a certificate for it."""
         shown = f"{key_type} {fingerprint(key)}"
         parsed = _certificate(certificate) if certificate else None
         for entry in self.revoked:
             if entry.key == key:
-                return f"its host key {shown} is revoked ({entry.where}); do not use it until its key is replaced"
+                told = f"its host key {shown} is revoked ({entry.where}); do not use it until its key is replaced"
+                return Judgement("refused", told, entry.where)
             if parsed and entry.key == parsed.authority:
-                return (
+                told = (
                     f"its host certificate is signed by a revoked authority ({entry.where}); have it signed by another"
                 )
+                return Judgement("refused", told, entry.where)
+        if self.pin:
+            return self._against_pin(shown, key)
         if parsed and (authority := next((each for each in self.authorities if each.key == parsed.authority), None)):
             if problem := self._certificate_problem(parsed, now):
-                return f"its host certificate, signed by the authority at {authority.where}, is no good: {problem}"
-            return None
-        if any(entry.key == key for entry in self.keys):
-            return None
+                told = f"its host certificate, signed by the authority at {authority.where}, is no good: {problem}"
+                return Judgement("refused", told, authority.where)
+            return Judgement("known", where=authority.where)
+        if known := next((entry for entry in self.keys if entry.key == key), None):
+            return Judgement("known", where=known.where)
         if changed := [entry for entry in self.keys if entry.key_type == key_type]:
-            return self._changed(shown, changed)
-        return self._unknown(key_type, shown)
+            return Judgement("changed", self._changed(shown, changed), changed[0].where)
+        return Judgement("unknown", self._unknown(key_type, shown))
+
+    def _against_pin(self, shown: str, key: bytes) -> Judgement:
+        pinned = self.pin if self.pin.startswith("SHA256:") else fingerprint(base64.b64decode(self.pin.split()[1]))
+        if hmac.compare_digest(pinned, fingerprint(key)):
+            return Judgement("known", where=PIN)
+        told = (
+            f"its host key is not the one in the inventory: it shows {shown}, but hostKey is {pinned}. Either the "
+            "machine was set up anew, or somebody stands in between. Only if you know why, change hostKey"
+        )
+        return Judgement("changed", told, PIN)
 
     def _certificate_problem(self, certificate: Certificate, now: float) -> str:
         if certificate.problem:
@@ -153,7 +199,8 @@ class KnownKeys:
             + (f"only other keys of {self.name} are known ({others})" if others else f"{self.name} is not in {looked}")
             + f". Compare the fingerprint with the machine's own (`ssh-keygen -lf /etc/ssh/ssh_host_"
             f"{'ecdsa' if kind.startswith('nistp') else kind}_key.pub` on its console), then add the key: "
-            f"ssh-keyscan {port}-t {'ecdsa' if kind.startswith('nistp') else kind} {self.host} >> {file}"
+            f"ssh-keyscan {port}-t {'ecdsa' if kind.startswith('nistp') else kind} {self.host} >> {file} "
+            "(for all hosts at once: `kubestrap hosts scan`)"
         )
 
 
@@ -174,6 +221,29 @@ def read(files: Iterable[Path]) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
+@contextmanager
+def open_to_add(file: Path) -> Iterator[Callable[[str, str, bytes, bool], None]]:
+    """Keep everybody else (of this program) from adding to a file, and give what adds a line to it.
+
+    It takes the server's name as such files write it, the type and the key, and whether the name is to be hashed. The
+    file is made if need be, open to its owner alone. Raises `OSError`.
+    """
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opened = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+
+        def add(name: str, key_type: str, key: bytes, hashed: bool) -> None:
+            size = os.fstat(opened).st_size
+            broken = size > 0 and os.pread(opened, 1, size - 1) != b"\n"
+            line = f"{_hashed(name) if hashed else name} {key_type} {base64.b64encode(key).decode()}\n"
+            os.write(opened, (f"\n{line}" if broken else line).encode())
+
+        yield add
+    finally:
+        os.close(opened)
+
+
 def parse(text: str, file: str) -> Iterator[Entry]:
     """Read known_hosts text; `file` is what its entries name as their place."""
     for number, line in enumerate(text.split("\n"), start=1):
@@ -190,7 +260,7 @@ def parse(text: str, file: str) -> Iterator[Entry]:
             yield Entry(file, number, marker, hosts, key_type, key)
 
 
-def known_keys(entries: Sequence[Entry], files: Sequence[Path], host: str, port: int) -> KnownKeys:
+def known_keys(entries: Sequence[Entry], files: Sequence[Path], host: str, port: int, pin: str = "") -> KnownKeys:
     """Pick what is said about `host` at `port`; about the name alone where nothing is said about the port."""
     host = host.lower()
     name = name_with_port(host, port)
@@ -204,6 +274,7 @@ def known_keys(entries: Sequence[Entry], files: Sequence[Path], host: str, port:
         keys=tuple(entry for entry in usable if not entry.marker),
         authorities=tuple(entry for entry in usable if entry.marker == _AUTHORITY),
         revoked=tuple(entry for entry in (*exact, *bare) if entry.marker == _REVOKED),
+        pin=pin,
     )
 
 
@@ -254,6 +325,12 @@ def certified_key(certificate: bytes) -> bytes:
     if not isinstance(read, SSHCertificate):
         return b""
     return base64.b64decode(read.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1])
+
+
+def _hashed(name: str) -> str:
+    salt = os.urandom(20)
+    digest = hmac.new(salt, name.encode(), hashlib.sha1).digest()
+    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
 def _hash_matches(field: str, name: str) -> bool:

@@ -6,18 +6,35 @@ import getpass
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paramiko
 
 from bootstrap import spec
 from bootstrap.errors import ConfigError
+from bootstrap.transport import known_hosts
 
 _SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
 _INCLUDE_DEPTH = 16  # OpenSSH's own limit
 _JUMP_DEPTH = 8
+_EXPLAINED = frozenset(
+    {
+        "certificatefile",
+        "connecttimeout",
+        "hostkeyalias",
+        "hostname",
+        "identitiesonly",
+        "identityagent",
+        "identityfile",
+        "port",
+        "proxyjump",
+        "stricthostkeychecking",
+        "user",
+        "userknownhostsfile",
+    }
+)
 _HOP = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<name>[^:]+))(?::(?P<port>[0-9]+))?")
 
 
@@ -28,7 +45,8 @@ class Login:
     `identity_files` are tried in order; `named_identities` says that the user named them (else they are OpenSSH's
     defaults, of which most do not exist). `certificate_files` are those that he named, besides those that lie beside
     the keys. `agent` is where the agent listens, empty for none. `known_as` is the name to look for in
-    `known_hosts_files`. `jumps` are the servers to go through, in order.
+    `known_hosts_files`; `accept_new` says to add a server's key to the first of them where nothing is known of it, and
+    `pin` is the key that it must have whatever they say. `jumps` are the servers to go through, in order.
     """
 
     address: str
@@ -42,6 +60,9 @@ class Login:
     known_hosts_files: tuple[Path, ...]
     known_as: str
     connect_seconds: float
+    pin: str = ""
+    accept_new: bool = False
+    hash_known_hosts: bool = False
     jumps: tuple[Login, ...] = ()
 
     @property
@@ -55,9 +76,81 @@ def login(inventory: spec.Inventory, host: spec.Host) -> Login:
     own = spec.effective_ssh(inventory, host)
     timeout_is_set = "connect_timeout" in inventory.ssh.model_fields_set or host.ssh.connect_timeout is not None
     try:
-        return _login(_read_config(), host.address, own, own.connect_timeout if timeout_is_set else None, depth=0)
+        found = _login(_read_config(), host.address, own, own.connect_timeout if timeout_is_set else None, depth=0)
+        return replace(found, pin=host.host_key or "")
     except (paramiko.SSHException, ValueError, KeyError) as error:
         raise ConfigError(f"~/.ssh/config: what it says about {host.address} cannot be used: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of how to log in to a host: its name in ssh_config, its value, and where that comes from."""
+
+    name: str
+    value: str
+    source: str
+
+
+def explain(inventory: spec.Inventory, host: spec.Host) -> tuple[Setting, ...]:
+    """Tell how to log in to `host`, and where each setting comes from: `ssh.port` and its like are the inventory's.
+
+    Raises `ConfigError` as `login` does.
+    """
+    found = login(inventory, host)
+    places = _places(host.address)
+    at = f"hosts[{inventory.hosts.index(host)}]"
+
+    def source(keyword: str, attribute: str = "", otherwise: str = "built-in") -> str:
+        for model, path in ((host.ssh, f"{at}.ssh"), (inventory.ssh, "ssh")):
+            if attribute in model.model_fields_set and getattr(model, attribute) is not None:
+                return f"{path}.{spec.camel(attribute)}"
+        return places.get(keyword.lower(), otherwise)
+
+    def files(paths: Iterable[Path]) -> str:
+        return " ".join(shlex.quote(str(path)) for path in paths) or "none"
+
+    agent_source = source("IdentityAgent", otherwise="SSH_AUTH_SOCK" if found.agent else "built-in")
+    hops = ",".join(f"{hop.user}@{known_hosts.name_with_port(hop.address, hop.port)}" for hop in found.jumps)
+    sudo_file = spec.effective_ssh(inventory, host).sudo_password_file
+    return (
+        Setting("HostName", found.address, source("HostName", otherwise=f"{at}.address")),
+        Setting("Port", str(found.port), source("Port", "port")),
+        Setting("User", found.user, source("User", "user")),
+        Setting("ProxyJump", hops or "none", source("ProxyJump", "proxy_jump")),
+        Setting("IdentityFile", files(found.identity_files), source("IdentityFile", "identity_file")),
+        Setting("CertificateFile", files(found.certificate_files), source("CertificateFile")),
+        Setting("IdentitiesOnly", _yes(found.identities_only), source("IdentitiesOnly")),
+        Setting("IdentityAgent", found.agent or "none", agent_source),
+        Setting("UserKnownHostsFile", files(found.known_hosts_files), source("UserKnownHostsFile", "known_hosts_file")),
+        Setting("HostKeyAlias", found.known_as, source("HostKeyAlias", otherwise="built-in")),
+        Setting(
+            "StrictHostKeyChecking",
+            "accept-new" if found.accept_new else "yes",
+            source("StrictHostKeyChecking", "accept_new_host_keys") if found.accept_new else "built-in",
+        ),
+        Setting("hostKey", found.pin or "none", f"{at}.hostKey" if found.pin else "built-in"),
+        Setting("ConnectTimeout", f"{found.connect_seconds:g}", source("ConnectTimeout", "connect_timeout")),
+        Setting("sudoPasswordFile", sudo_file or "none", source("", "sudo_password_file")),
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _places(alias: str) -> dict[str, str]:
+    """Give where the user's configuration sets what holds for `alias`, by keyword: `~/.ssh/config:3`."""
+    # Match looks at these two, so that their values must stay while the others give way to their places.
+    shown = frozenset({"hostname", "user"})
+    places: dict[str, str] = {}
+    for marked in (shown, _EXPLAINED - shown):
+        found = _read_config(marked).lookup(alias)
+        for keyword in marked & set(found):
+            value: str | list[str] = found[keyword]
+            places[keyword] = value if isinstance(value, str) else ", ".join(value)
+    if places.get("hostname") == alias:
+        del places["hostname"]  # paramiko gives one in any case
+    return {keyword: place.replace(f"{Path.home()}/", "~/") for keyword, place in places.items()}
 
 
 def _login(
@@ -90,6 +183,8 @@ def _login(
         known_hosts_files=_known_hosts_files(own, found, tokens),
         known_as=found.get("hostkeyalias", address),
         connect_seconds=float(seconds),
+        accept_new=own.accept_new_host_keys or found.get("stricthostkeychecking") == "accept-new",
+        hash_known_hosts=found.get("hashknownhosts") == "yes",
         jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
     )
 
@@ -112,6 +207,7 @@ def _jumps(
             port=int(match["port"]) if match["port"] else None,
             identity_file=own.identity_file,
             known_hosts_file=own.known_hosts_file,
+            accept_new_host_keys=own.accept_new_host_keys,
             # OpenSSH follows the configuration of the first hop only; each later one is reached from the one before.
             proxy_jump=None if index == 0 else "none",
         )
@@ -151,11 +247,12 @@ def _expanded(name: str, tokens: dict[str, str]) -> str:
     return str(Path(text).expanduser())
 
 
-def _read_config() -> paramiko.SSHConfig:
+def _read_config(marked: Set[str] = frozenset()) -> paramiko.SSHConfig:
+    """Read the configuration. The values of `marked` keywords are replaced by their places."""
     config = paramiko.SSHConfig()
     for file in (Path.home() / ".ssh/config", _SYSTEM_CONFIG):
         try:
-            config.parse(_lines(file, file.parent, 0))
+            config.parse(_lines(file, file.parent, 0, marked))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -165,21 +262,22 @@ def _read_config() -> paramiko.SSHConfig:
     return config
 
 
-def _lines(file: Path, folder: Path, depth: int) -> Iterator[str]:
+def _lines(file: Path, folder: Path, depth: int, marked: Set[str]) -> Iterator[str]:
     """Give a configuration's lines with included files in place, which paramiko's parser does not look at."""
     block = "Host *\n"
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    text = file.read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
         keyword, _, value = line.strip().replace("=", " ", 1).partition(" ")
         if keyword.lower() in {"host", "match"}:
             block = line
         if keyword.lower() != "include":
-            yield line
+            yield f"{keyword} {file}:{number}\n" if keyword.lower() in marked else line
             continue
         for pattern in shlex.split(value):
             path = Path(pattern).expanduser()
             for included in sorted(folder.glob(str(path)) if not path.is_absolute() else Path("/").glob(str(path)[1:])):
                 if depth < _INCLUDE_DEPTH and included.is_file():
-                    yield from _lines(included, folder, depth + 1)
+                    yield from _lines(included, folder, depth + 1, marked)
                     yield "\n" + block
 
 

@@ -9,7 +9,9 @@ import logging
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -243,12 +245,10 @@ def open_session(
 
     Raises `Unreachable` (also `AlgorithmsRefused`), `HostKeyRefused`, `AuthenticationRefused`.
     """
-    known = _known(login)
     keyring = keyring or Keyring()
     while True:
-        session = _handshake(name, login, dial, known, via, lost_after)
+        session = _trusted(name, login, dial, via, lost_after)
         try:
-            _check_host_key(name, session, known, via)
             locked = _authenticate(name, login, session, via, keyring)
         except BaseException:
             session.close()
@@ -262,7 +262,72 @@ def open_session(
 
 def check_host_key(name: str, login: Login, session: Session, via: str) -> None:
     """Check the host key of a connection that was opened for another's sake. Raises `HostKeyRefused`."""
-    _check_host_key(name, session, _known(login), via)
+    judgement = _judge_or_add(login, session)
+    if judgement.text:
+        raise HostKeyRefused(name, via + judgement.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A host key that a server shows, and what is to be thought of it."""
+
+    key_type: str
+    key: bytes
+    judgement: known_hosts.Judgement
+
+
+def host_keys(name: str, login: Login, dial: Dial) -> list[Shown]:
+    """Ask a server for its host keys, one of each type, and judge them; nobody logs in. Raises `Unreachable`."""
+    known = _known(login)
+    shown: dict[str, Shown] = {}
+    algorithms = known.algorithms()
+    while algorithms:
+        with closing(_handshake(name, login, dial, algorithms, "", LOST_AFTER)) as session:
+            key = session.get_remote_server_key()
+            shown[key.get_name()] = Shown(key.get_name(), key.asbytes(), _judge(known, session))
+            algorithms = _not_yet_shown(session, shown)
+    if login.pin:  # of several keys, the inventory has one
+        known_ones = [each for each in shown.values() if each.judgement.state == "known"]
+        return known_ones or list(shown.values())
+    return list(shown.values())
+
+
+def is_stranger(login: Login) -> bool:
+    """Whether nothing is known of a server's host keys."""
+    return _known(login).is_stranger
+
+
+def file_to_add_to(login: Login) -> Path:
+    """Give the known_hosts file to which keys are added."""
+    return login.known_hosts_files[0] if login.known_hosts_files else Path.home() / ".ssh/known_hosts"
+
+
+def _trusted(name: str, login: Login, dial: Dial, via: str, lost_after: float) -> Session:
+    """Connect to a server, and check its host key."""
+    algorithms = _known(login).algorithms()
+    shown: list[str] = []
+    while True:
+        session = _handshake(name, login, dial, algorithms, via, lost_after)
+        try:
+            shown.append(session.get_remote_server_key().get_name())
+            judgement = _judge_or_add(login, session)
+        except BaseException:
+            session.close()
+            raise
+        if not judgement.text:
+            return session
+        session.close()
+        # A fingerprint does not say which type of key it is of.
+        algorithms = _not_yet_shown(session, shown) if login.pin.startswith("SHA256:") else ()
+        if not algorithms or judgement.state == "refused":
+            raise HostKeyRefused(name, via + judgement.text)
+
+
+def _not_yet_shown(session: Session, types: Container[str]) -> tuple[str, ...]:
+    """Give the algorithms that the server has for host keys of other types than these."""
+    offered = session.offered["server_key_algo_list"]
+    rest = (name for name in known_hosts.ALGORITHMS if name in offered)
+    return tuple(name for name in rest if ("ssh-rsa" if name.startswith("rsa-") else name) not in types)
 
 
 def dial_directly(name: str, login: Login, via: str = "") -> Dial:
@@ -294,17 +359,47 @@ def dial_directly(name: str, login: Login, via: str = "") -> Dial:
 
 def _known(login: Login) -> known_hosts.KnownKeys:
     files = login.known_hosts_files
-    return known_hosts.known_keys(known_hosts.read(files), files, login.known_as, login.port)
+    return known_hosts.known_keys(known_hosts.read(files), files, login.known_as, login.port, login.pin)
 
 
-def _handshake(
-    name: str, login: Login, dial: Dial, known: known_hosts.KnownKeys, via: str, lost_after: float
-) -> Session:
+def _judge(known: known_hosts.KnownKeys, session: Session) -> known_hosts.Judgement:
+    key = session.get_remote_server_key()
+    certificate = key.public_blob.key_blob if key.public_blob else None
+    return known.judge(key.get_name(), key.asbytes(), certificate, now=time.time())
+
+
+def _judge_or_add(login: Login, session: Session) -> known_hosts.Judgement:
+    """Judge a server's host key; where nothing is known of it and the user wants that, write its key down first."""
+    judgement = _judge(_known(login), session)
+    if judgement.state == "unknown" and login.accept_new:
+        key = session.get_remote_server_key()
+        return add_host_keys(login, [(key.get_name(), key.asbytes())]) or _judge(_known(login), session)
+    return judgement
+
+
+def add_host_keys(login: Login, keys: Sequence[tuple[str, bytes]]) -> known_hosts.Judgement | None:
+    """Add keys (type and key) to the first known_hosts file of `login`, unless something is known of the server by now.
+
+    Gives why that cannot be done, or None.
+    """
+    file = file_to_add_to(login)
+    try:
+        with known_hosts.open_to_add(file) as add:
+            known = _known(login)
+            if known.is_stranger:
+                for key_type, key in keys:
+                    add(known.name, key_type, key, login.hash_known_hosts)
+    except OSError as error:
+        return known_hosts.Judgement("unknown", f"its host key cannot be added to {file}: {error.strerror or error}")
+    return None
+
+
+def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], via: str, lost_after: float) -> Session:
     for attempt in range(_BANNER_ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0.5, 1.5) * min(0.2 * 1.7**attempt, 2.0))  # noqa: S311  # spread, not secrecy
         link = Link(dial(login.connect_seconds), lost_after)
-        session = Session(link, known.algorithms())
+        session = Session(link, algorithms)
         session.banner_timeout = max(2 * login.connect_seconds, 5.0)  # a busy machine takes long to start its part
         session.handshake_timeout = max(3 * login.connect_seconds, 15.0)
         session.auth_timeout = max(3 * login.connect_seconds, 60.0)  # somebody may have to touch a token
@@ -348,14 +443,6 @@ def _too_weak(login: Login, session: Session, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     return str(error) or "the connection was closed"
-
-
-def _check_host_key(name: str, session: Session, known: known_hosts.KnownKeys, via: str) -> None:
-    key = session.get_remote_server_key()
-    certificate = key.public_blob.key_blob if key.public_blob else None
-    refusal = known.refusal(key.get_name(), key.asbytes(), certificate, now=time.time())
-    if refusal:
-        raise HostKeyRefused(name, via + refusal)
 
 
 def _authenticate(name: str, login: Login, session: Session, via: str, keyring: Keyring) -> Path | None:

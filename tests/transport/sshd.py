@@ -38,7 +38,7 @@ class Server:
     user_key: Path
     known_hosts: Path
 
-    def host(self, **ssh: object) -> spec.Host:
+    def host(self, *, host_key: str | None = None, **ssh: object) -> spec.Host:
         settings = {
             "user": "root",
             "port": self.port,
@@ -49,6 +49,7 @@ class Server:
         return spec.Host(
             name="m1",
             address="127.0.0.1",
+            host_key=host_key,
             roles=("worker",),
             ssh=spec.HostSsh.model_validate({name: value for name, value in settings.items() if value is not None}),
         )

@@ -62,27 +62,27 @@ def test_what_is_known_for_the_name_alone_counts_for_a_port_of_which_nothing_is_
 
 def test_a_revoked_key_is_refused_even_where_it_is_listed_too() -> None:
     text = line("m1", 1) + "\n@revoked " + line("*", 1)
-    refusal = known(text, "M1").refusal("ssh-ed25519", key(1), None, now=0)
-    assert refusal is not None
+    refusal = known(text, "M1").judge("ssh-ed25519", key(1), None, now=0).text
+    assert refusal
     assert "is revoked (known_hosts:2)" in refusal
 
 
 def test_one_of_several_keys_of_a_kind_is_enough() -> None:
     text = line("m1", 1) + "\n" + line("m1", 2)
-    assert known(text, "m1").refusal("ssh-ed25519", key(2), None, now=0) is None
+    assert known(text, "m1").judge("ssh-ed25519", key(2), None, now=0).text == ""
 
 
 def test_a_changed_key_names_every_known_one_and_how_to_remove_them() -> None:
-    refusal = known(line("[m1]:2222", 1), "m1", 2222).refusal("ssh-ed25519", key(2), None, now=0)
-    assert refusal is not None
+    refusal = known(line("[m1]:2222", 1), "m1", 2222).judge("ssh-ed25519", key(2), None, now=0).text
+    assert refusal
     assert f"it shows ssh-ed25519 {fingerprint(key(2))}" in refusal
     assert f"known_hosts:1 has ssh-ed25519 {fingerprint(key(1))}" in refusal
     assert "ssh-keygen -f known_hosts -R '[m1]:2222'" in refusal
 
 
 def test_a_key_of_an_unknown_kind_names_those_that_are_known() -> None:
-    refusal = known(line("m1", 1, "ssh-rsa"), "m1").refusal("ssh-ed25519", key(2), None, now=0)
-    assert refusal is not None
+    refusal = known(line("m1", 1, "ssh-rsa"), "m1").judge("ssh-ed25519", key(2), None, now=0).text
+    assert refusal
     assert "only other keys of m1 are known (ssh-rsa at known_hosts:1)" in refusal
 
 
@@ -97,8 +97,8 @@ def test_certificates_are_asked_for_only_where_an_authority_is_known() -> None:
 
 def test_a_damaged_certificate_is_no_certificate() -> None:
     text = "@cert-authority " + line("*", 1)
-    refusal = known(text, "m1").refusal("ssh-ed25519", key(2), wire("ssh-ed25519-cert-v01@openssh.com", b""), now=0)
-    assert refusal is not None
+    refusal = known(text, "m1").judge("ssh-ed25519", key(2), wire("ssh-ed25519-cert-v01@openssh.com", b""), now=0).text
+    assert refusal
     assert "is unknown" in refusal
 
 
