@@ -243,8 +243,13 @@ def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, Bootstra
             )
         elif not _has_joined(node):
             live = api.get_object("v1", "Node", node.name)
-            conditions = (live or {}).get("status", {}).get("conditions", [])
-            if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+            status = (live or {}).get("status", {})
+            conditions = status.get("conditions", [])
+            # A running kubelet that lost the file of its certificate has it in memory still.
+            itself = node.facts.machine and node.facts.machine == status.get("nodeInfo", {}).get("machineID")
+            if not itself and any(
+                condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+            ):
                 wrong[node.name] = HostError(
                     node.name,
                     "a Node of this name is in the cluster and Ready, and this machine is not it: "

@@ -194,7 +194,8 @@ def _is_good(
     if config.server != _server(row, cluster, node) or ca != authority.certificate:
         return False
     if row.path == paths.KUBELET_CONF and config.certificate_file:
-        return config.certificate_file == config.key_file == paths.KUBELET_CLIENT_CERT
+        # Without what it points to it is worth nothing; a new one has a certificate in it.
+        return config.certificate_file == config.key_file == paths.KUBELET_CLIENT_CERT and node.facts.bootstrapped
     certificate, key = pki.read_certificate(config.certificate), pki.read_key(config.key)
     return (
         certificate is not None

@@ -19,6 +19,7 @@ class Facts:
     architecture: str = "amd64"
     addresses: tuple[str, ...] = ()
     hostname: str = ""
+    machine: str = ""  # /etc/machine-id, which the machine's Node tells, too; empty where it has none
     bootstrapped: bool = False  # the kubelet has a certificate of its own: it has joined, and needs no token
     resolved: bool = False  # systemd-resolved runs: kubelets need its own resolv.conf
     ca_folders: tuple[str, ...] = ()  # of those kubeadm mounts into the control plane, beside /etc/ssl/certs

@@ -61,6 +61,7 @@ def parse(lines: list[bytes]) -> Facts:
         architecture=_ARCHITECTURES.get(machine, machine),
         addresses=tuple(dict.fromkeys(several["address"])),
         hostname=single.get("hostname", ""),
+        machine=single.get("machine", ""),
         bootstrapped="bootstrapped" in single,
         resolved="resolved" in single,
         ca_folders=tuple(several["ca-folder"]),

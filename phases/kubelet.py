@@ -103,6 +103,8 @@ def install_steps(site: Site, _: Node) -> Iterator[Step]:
 def start_steps(site: Site, node: Node) -> Iterator[Step]:
     """Configure and start the kubelet, which starts the static Pods."""
     yield from _configured(site, node, cluster_config(site.cluster), register=False)
+    # One that runs keeps the certificate that it began with, and stores none.
+    yield _stopped("no kubelet without the file of its certificate")
     yield _unit()
 
 
@@ -116,11 +118,7 @@ def join_steps(site: Site, node: Node) -> Iterator[Step]:
     yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
     yield from _configured(site, node, joining.kubelet_config, register=True)
     # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
-    yield Command(
-        "no kubelet with another token",
-        unless=f"[ -e {paths.KUBELET_CLIENT_CERT} ] || ! systemctl --quiet is-active kubelet.service",
-        run="systemctl stop kubelet.service",
-    )
+    yield _stopped("no kubelet with another token")
     yield _unit()
 
 
@@ -189,6 +187,15 @@ def _configured(site: Site, node: Node, shared: Mapping[str, Any], *, register: 
     yield File(paths.KUBELET_INSTANCE_CONFIG, instance.encode())
     yield File(paths.KUBELET_CONFIG, to_yaml(config).encode())
     yield File(paths.KUBELET_FLAGS, environment(site, node, register=register).encode())
+
+
+def _stopped(name: str) -> Command:
+    """Stop a kubelet that has stored no certificate, so that it begins anew."""
+    return Command(
+        name,
+        unless=f"[ -e {paths.KUBELET_CLIENT_CERT} ] || ! systemctl --quiet is-active kubelet.service",
+        run="systemctl stop kubelet.service",
+    )
 
 
 def _unit() -> Unit:

@@ -4,6 +4,7 @@ import base64
 import datetime
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,9 +31,13 @@ def fresh() -> Mapping[str, bytes]:
     return kubeconfig.site_files(CLUSTER, [node()], NOW)["cp1"]
 
 
-def again(files: Mapping[str, bytes], cluster: Cluster = CLUSTER, now: datetime.datetime = NOW) -> set[str]:
-    """Which files a host that holds `files` gets anew."""
-    made = kubeconfig.site_files(cluster, [node(files=files)], now)["cp1"]
+def again(
+    files: Mapping[str, bytes], cluster: Cluster = CLUSTER, now: datetime.datetime = NOW, *, bootstrapped: bool = True
+) -> set[str]:
+    """Which files a host that holds `files`, and its kubelet a certificate of its own, gets anew."""
+    held = node(files=files)
+    held = replace(held, facts=replace(held.facts, bootstrapped=bootstrapped))
+    made = kubeconfig.site_files(cluster, [held], now)["cp1"]
     return {path for path in made if made[path] != files.get(path)}
 
 
@@ -117,6 +122,12 @@ def test_a_finalized_kubelet_conf_is_kept() -> None:
     config = kubeconfig.parse(finalized, "kubelet.conf")
     assert config.certificate_file == config.key_file == "/var/lib/kubelet/pki/kubelet-client-current.pem"
     assert config.server == "https://192.0.2.11:6443"
+
+
+def test_a_finalized_kubelet_conf_that_points_to_nothing_is_made_again() -> None:
+    finalized = kubeconfig.kubelet_finalized(CLUSTER, node(), fresh()[CA])
+    assert again({**fresh(), paths.KUBELET_CONF: finalized}, bootstrapped=False) == {paths.KUBELET_CONF}
+    assert again(fresh(), bootstrapped=False) == set()
 
 
 def test_only_the_first_control_plane_gets_super_admin_conf_anew() -> None:

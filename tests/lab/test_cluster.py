@@ -119,6 +119,23 @@ def test_what_was_broken_is_mended_and_nothing_else(cluster: Cluster) -> None:
     cluster.wait_ready(EVERY)
 
 
+def test_a_kubelet_whose_certificates_were_wiped_gets_new_ones(cluster: Cluster) -> None:
+    names = ["cp1", "worker1"]
+    for name in names:
+        cluster.on(name, f"rm -r {paths.KUBELET}/pki")
+    worker = cluster.get("node worker1")["metadata"]["uid"]
+    cluster.kubestrap("init")
+    cluster.kubestrap("join")
+    for name in names:
+        assert cluster.on(name, f"cat {paths.KUBELET_CONF}").count(paths.KUBELET_CLIENT_CERT) == 2
+        # It is that certificate with which the kubelet that runs now is known to the API server.
+        ready = f"{paths.BINARIES}/kubectl --kubeconfig {paths.KUBELET_CONF} get node {name} -o jsonpath={{.kind}}"
+        assert cluster.on(name, ready) == "Node"
+    cluster.wait_ready(names)
+    assert cluster.get("node worker1")["metadata"]["uid"] == worker
+    assert _changes(cluster.kubestrap("init").stderr) == []
+
+
 def test_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Cluster) -> None:
     def with_a_ghost(data: dict[str, Any]) -> None:
         address = data["hosts"][0]["address"].rpartition(".")[0] + ".250"

@@ -133,6 +133,14 @@ def test_a_kubelet_that_got_no_certificate_is_stopped_so_that_it_reads_the_new_t
     assert paths.KUBELET_CLIENT_CERT in command.unless
 
 
+def test_a_kubelet_of_the_control_plane_that_stored_no_certificate_is_started_anew() -> None:
+    steps = list(kubelet.start_steps(site(), node()))
+    (command,) = [step for step in steps if isinstance(step, Command)]
+    assert steps.index(command) == len(steps) - 2
+    assert f"[ -e {paths.KUBELET_CLIENT_CERT} ]" in command.unless
+    assert "stop" in command.run
+
+
 READY = (
     '{"kind":"Node","status":{"conditions":['
     '{"type":"MemoryPressure","status":"False","reason":"KubeletHasSufficientMemory","message":"all well"},'
