@@ -16,6 +16,8 @@ from typing import Any
 from bootstrap import paths, spec
 from bootstrap.transport.base import Host
 
+UNTIL = "kubestrap.io/verify-until"
+"""Label of the test's namespace: by when the test is over, in seconds of the control-plane machine's clock."""
 PORT = 8080
 AGNHOST = "/agnhost"
 TEXTS: Mapping[str, str] = {
@@ -31,11 +33,12 @@ TEXTS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long parts are waited for, in seconds."""
+    """How long parts are waited for, in seconds. What a killed test left is removed after the `lifetime` of its own."""
 
     rollout: float = 180
     reach: float = 30
     clean_up: float = 120
+    lifetime: float = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +129,25 @@ class Smoke:
 
     def _clean_up(self) -> Iterator[str]:
         limit = self._limits.clean_up
-        what = f"delete namespace {self._namespace} --ignore-not-found --timeout {limit:g}s"
-        why = self._kubectl(what, seconds=limit + 30)
-        self._host.run(f"rm -rf {self._cache}", seconds=30)
+        names = [self._namespace, *self._forsaken()]
+        why = self._kubectl(
+            f"delete namespace {' '.join(names)} --ignore-not-found --timeout {limit:g}s", seconds=limit + 30
+        )
+        self._host.run(f"cd /run && rm -rf {' '.join(names)}", seconds=30)
         if why:
-            yield f"namespace {self._namespace}: {why}"
+            yield f"namespace {', '.join(names)}: {why}"
+
+    def _forsaken(self) -> list[str]:
+        """Name the namespaces of tests that were killed: their time is over."""
+        result = self._run(f"get namespaces --selector {UNTIL} --output json", seconds=30)
+        if result.status:
+            return []
+        found = [item["metadata"] for item in json.loads(result.stdout)["items"]]
+        now = self._now()
+        return [metadata["name"] for metadata in found if int(metadata["labels"][UNTIL]) < now]
+
+    def _now(self) -> int:
+        return int(self._host.run("date +%s", seconds=30).stdout)
 
     def _pods(self) -> list[Any]:
         result = self._run("get pods --output json", seconds=30)
@@ -169,8 +186,10 @@ class Smoke:
                 "labelSelector": {"matchLabels": {"app": "server"}},
             }
         ]
+        namespace = _object("v1", "Namespace", self._namespace)
+        namespace["metadata"]["labels"] = {UNTIL: str(self._now() + round(self._limits.lifetime))}
         objects = [
-            _object("v1", "Namespace", self._namespace),
+            namespace,
             _object("apps/v1", "Deployment", "server", spec=_selecting(server, replicas=max(2, len(workers)))),
             _object(
                 "apps/v1", "DaemonSet", "client", spec=_selecting(_pod("client", self._image, ["pause"], everywhere))

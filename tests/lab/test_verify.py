@@ -18,7 +18,7 @@ from bootstrap.joining import RUN_DESCRIPTION
 from bootstrap.run import bundle_of
 from bootstrap.spec import Inventory
 from bootstrap.verify import Outcome
-from bootstrap.verify.smoke import Limits
+from bootstrap.verify.smoke import UNTIL, Limits
 from tests.lab.clusters import Cluster
 
 K = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
@@ -249,6 +249,30 @@ def test_a_check_fails_by_name_when_what_it_checks_is_broken(cluster: Cluster, b
     if mended:
         left = until(lambda: failed(verify.verify(inventory, contents, only=mended)), lambda found: not found)
         assert left == set()
+
+
+def test_what_a_killed_verify_left_is_removed_by_a_later_one(cluster: Cluster) -> None:
+    alive = "kubestrap-verify-alive"
+    cluster.kubectl(f"create namespace {alive}")
+    cluster.kubectl(f"label namespace {alive} {UNTIL}=9999999999")
+    try:
+        with cluster.start("verify", "--only", "smoke") as run:
+            deadline = time.monotonic() + PATIENCE
+            while not (killed := [name for name in smoke_namespaces(cluster) if name != alive]):
+                assert time.monotonic() < deadline
+            run.kill()
+        assert smoke_namespaces(cluster) == sorted([alive, *killed])
+        # Its time is over.
+        cluster.kubectl(f"label --overwrite namespace {killed[0]} {UNTIL}=1")
+        cluster.kubestrap("verify", "--only", "smoke")
+        assert smoke_namespaces(cluster) == [alive]
+        assert cluster.on(CP, "ls -d /run/kubestrap-verify-* 2>/dev/null || :") == ""
+    finally:
+        cluster.kubectl(f"delete namespace {alive}")
+
+
+def smoke_namespaces(cluster: Cluster) -> list[str]:
+    return sorted(item["metadata"]["name"] for item in cluster.get(f"namespaces -l {UNTIL}")["items"])
 
 
 def test_the_mended_cluster_passes_every_check(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from bootstrap.spec import Host, Inventory
 from bootstrap.transport.base import Result
 from bootstrap.transport.local import LocalHost
-from bootstrap.verify.smoke import TEXTS, Limits, Smoke
+from bootstrap.verify.smoke import TEXTS, UNTIL, Limits, Smoke
 
 MASTER = Host(name="m", address="192.0.2.1", roles=("control-plane",))
 WORKERS = tuple(Host(name=f"w{i}", address=f"192.0.2.1{i}", roles=("worker",)) for i in (1, 2, 3))
@@ -31,6 +31,8 @@ class Kubectl(LocalHost):
         seconds: float,
         on_line: Callable[[bytes], None] | None = None,
     ) -> Result:
+        if command == "date +%s":
+            return Result(0, b"1000\n", b"")
         asked = command.partition("--namespace kubestrap-verify-x ")[2]
         self.asked.append(asked)
         if asked.startswith("apply"):
@@ -54,9 +56,15 @@ def pod(app: str, node: str, *, ready: bool = True) -> dict[str, object]:
     }
 
 
+def namespace(name: str, until: int) -> dict[str, object]:
+    return {"metadata": {"name": f"kubestrap-verify-{name}", "labels": {UNTIL: str(until)}}}
+
+
 def working(asked: str) -> tuple[int, str]:
     if asked.startswith("get pods"):
         return 0, json.dumps({"items": [pod("client", "w1"), pod("server", "w2")]})
+    if asked.startswith("get namespaces"):
+        return 0, json.dumps({"items": [namespace("killed", 999), namespace("x", 4600)]})
     if asked.startswith("get service"):
         return 0, "10.96.7.7"
     return 0, "Started HTTP server on port 8080"
@@ -68,6 +76,22 @@ def test_a_good_cluster_passes_every_part_and_all_is_removed() -> None:
     assert [part.id for part in parts] == list(TEXTS)
     assert [part.problems for part in parts] == [()] * len(TEXTS)
     assert any(asked.startswith("delete namespace kubestrap-verify-x") for asked in kubectl.asked)
+
+
+def test_a_test_says_how_long_it_is_alive_and_removes_those_that_are_not() -> None:
+    kubectl = Kubectl(working)
+    list(smoke(kubectl).run())
+    (made,) = [item for item in json.loads(kubectl.applied)["items"] if item["kind"] == "Namespace"]
+    assert made["metadata"]["labels"] == {UNTIL: "4600"}
+    (deleted,) = [asked for asked in kubectl.asked if asked.startswith("delete")]
+    assert deleted.split()[2:4] == ["kubestrap-verify-x", "kubestrap-verify-killed"]
+
+
+def test_what_was_made_is_removed_where_the_others_cannot_be_listed() -> None:
+    kubectl = Kubectl(lambda asked: (1, "no") if asked.startswith("get namespaces") else working(asked))
+    assert list(smoke(kubectl).run())[-1].problems == ()
+    (deleted,) = [asked for asked in kubectl.asked if asked.startswith("delete")]
+    assert deleted.split()[2:4] == ["kubestrap-verify-x", "--ignore-not-found"]
 
 
 def test_a_service_is_tried_by_address_and_by_name_from_every_client() -> None:
