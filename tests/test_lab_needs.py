@@ -64,6 +64,16 @@ def test_a_low_limit_of_watchers_is_raised_and_a_higher_one_left(tmp_path: Path)
     assert limit.read_text() == "100000\n"
 
 
+def test_a_limit_that_labs_raised_is_told_when_they_are_gone(tmp_path: Path) -> None:
+    limit = tmp_path / "limit"
+    limit.write_text("128\n")
+    assert needs.watchers_kept(limit) == ""
+    needs.allow_watchers(limit)
+    assert "stays 8192 until the next boot" in needs.watchers_kept(limit)
+    limit.write_text("100000\n")
+    assert needs.watchers_kept(limit) == ""
+
+
 def test_a_limit_that_cannot_be_raised_is_told_with_the_command_that_does(tmp_path: Path) -> None:
     with pytest.raises(LabUnavailable, match=r"sysctl -w fs\.inotify\.max_user_instances=8192"):
         needs.allow_watchers(tmp_path / "missing")

@@ -156,7 +156,10 @@ def down(name: str, *, say: Say = quiet) -> bool:
         gone = machines.remove(name)
         closed = network.remove(name)
         home.remove(folder)
-    return there or bool(gone) or closed
+    found = there or bool(gone) or closed
+    if found and not home.labs() and (kept := needs.watchers_kept()):
+        say(kept)
+    return found
 
 
 def save(lab: Lab, machine: str, snapshot: str, *, say: Say = quiet) -> None:

@@ -70,6 +70,16 @@ def effective_capabilities(status: str) -> int:
     return 0
 
 
+def watchers_kept(limit: Path = WATCHERS) -> str:
+    """Say that the limit that labs need is in force still, and how to lower it; nothing where it is not."""
+    if int(limit.read_text(encoding="ascii")) != ENOUGH_WATCHERS:
+        return ""
+    return (
+        f"fs.inotify.max_user_instances stays {ENOUGH_WATCHERS} until the next boot, for other programs may need that "
+        "by now; to lower it: sysctl -w fs.inotify.max_user_instances=128"
+    )
+
+
 def allow_watchers(limit: Path = WATCHERS) -> bool:
     """Raise this host's limit of inotify instances to `ENOUGH_WATCHERS`, and say whether it was lower.
 
