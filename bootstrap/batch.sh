@@ -238,7 +238,7 @@ wait_until() { # milliseconds until explain
 			told=$elapsed
 		fi
 		sleep "$pause"
-		if [ "$elapsed" -ge 10000 ]; then pause=1; elif [ "$elapsed" -ge 2000 ]; then pause=0.4; elif [ "$elapsed" -ge 500 ]; then pause=0.2; fi
+		if [ "$elapsed" -ge 20000 ]; then pause=1; elif [ "$elapsed" -ge 500 ]; then pause=0.2; fi
 	done
 	same
 }

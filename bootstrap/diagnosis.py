@@ -36,7 +36,8 @@ def until(ask: str, components: tuple[str, ...]) -> str:
 
     `ask` writes why not yet, beginning with the name of the component that does not answer.
     """
-    return f'{_library(components)}\nsaid=$({ask}\n) && exit 0\nprintf \'%s\\n\' "$said"\ndespair "$said"\n'
+    asking = f"said=$({ask}\n) && exit 0\nprintf '%s\\n' \"$said\""
+    return f'{_library(components)}\n{asking}\ndue || exit 1\ndespair "$said"\n'
 
 
 @lru_cache(_SHARED)

@@ -57,6 +57,15 @@ count_exits() {
 }
 ended() { [ -n "$last" ] && [ "$(printf '%s\n' "$last" | cut -d ' ' -f 2)" != 0 ]; }
 
+# Whether to look again. Looking costs the machine far more than asking, while it has a control plane to start.
+due() {
+	looked=
+	read -r now _ </proc/uptime
+	if [ -f "$seen.looked" ]; then read -r looked <"$seen.looked"; fi
+	if [ -n "$looked" ] && [ "$((${now%.*} - looked))" -lt 2 ]; then return 1; fi
+	echo "${now%.*}" >"$seen.looked"
+}
+
 # Exits 2, naming the component, where waiting on is in vain. $1: what was said last about what does not answer.
 # A failed start is normal while something it depends on is late: it takes two, with a reason that does not pass, or
 # three of a component whose dependencies all answer ($1 names the first in order that does not).

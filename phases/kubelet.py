@@ -204,15 +204,30 @@ def _unit() -> Unit:
 
 
 def _ready(name: str) -> str:
-    # With --raw kubectl asks just this, and leaves no cache behind. The answer is JSON on one line.
+    # One kubectl that is told of every change, for two seconds, rather than many of them. With --raw it asks just this,
+    # and leaves no cache behind. Each answer is JSON on one line.
+    path = f"/api/v1/nodes?fieldSelector=metadata.name%3D{name}&watch=true&timeoutSeconds=2"
     return f"""
-node=$({KUBECTL} --kubeconfig {paths.KUBELET_CONF} --request-timeout 5s get --raw /api/v1/nodes/{name} 2>&1) ||
-    {{ echo "$node"; exit 1; }}
-ready=$(echo "$node" | grep -o '{{"type":"Ready",[^}}]*}}')
-case $ready in
-    *'"status":"True"'*) exit 0 ;;
-    '') echo 'the Node has no condition Ready yet' ;;
-    *) echo "$ready" | sed 's/.*"message":"//; s/"}}$//' ;;
-esac
-exit 1
+{{
+    {KUBECTL} --kubeconfig {paths.KUBELET_CONF} --request-timeout 5s get --raw '{path}' 2>&1 &
+    echo $! >"$0.pid"
+    wait
+}} | {{
+    ready='the Node has no condition Ready yet'
+    while IFS= read -r line; do
+        case $line in
+            *'{{"type":"Ready",'*) ready=${{line##*'{{"type":"Ready",'}} && ready=${{ready%%\\}}*}} ;;
+            '{{'*) ;;
+            *) ready=$line ;;
+        esac
+        case $ready in '"status":"True"'*) break ;; esac
+    done
+    kill "$(cat "$0.pid")" 2>/dev/null
+    case $ready in
+        '"status":"True"'*) exit 0 ;;
+        *'"message":"'*) ready=${{ready##*'"message":"'}} && ready=${{ready%'"'}} ;;
+    esac
+    echo "$ready"
+    exit 1
+}}
 """

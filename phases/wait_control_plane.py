@@ -70,7 +70,12 @@ def _answers(name: str, url: str, *, verified: bool = False) -> str:
         # answers is not checked: controller-manager and scheduler have certificates that nobody signed.
         how = f"--kubeconfig {paths.ADMIN_CONF}" + ("" if verified else " --insecure-skip-tls-verify")
     asked = f"{kubelet.KUBECTL} {how} --server {url.removesuffix(path)} --request-timeout 5s get --raw {path}"
-    return f'answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}'
+    # As long as nothing listens there, kubectl would only take the processors from what is being started.
+    port = int(url.removesuffix(path).rpartition(":")[2])
+    listens = f"grep -q -s ':{port:04X} [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6"
+    return f"""
+{listens} || {{ echo "{name} does not answer {path}: nothing listens on port {port}"; exit 1; }}
+answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}"""
 
 
 _FILTERS = " ".join(

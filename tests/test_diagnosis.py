@@ -76,6 +76,7 @@ class Machine:
         return subprocess.run(["sh", str(path)], capture_output=True, text=True, check=False, env=environment)
 
     def look(self, said: str = "something does not answer /livez: no") -> subprocess.CompletedProcess[str]:
+        (self.root / "script.seen.looked").unlink(missing_ok=True)
         ran = self.run(diagnosis.until(f"echo '{said}'; exit 1", COMPONENTS))
         assert ran.stderr == ""
         assert ran.stdout.splitlines()[0] == said
@@ -104,6 +105,15 @@ def machine(tmp_path: Path) -> Machine:
 def test_a_wait_that_comes_true_looks_no_further(machine: Machine) -> None:
     ran = machine.run(diagnosis.until("echo well; true", COMPONENTS))
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_wait_asks_oftener_than_it_looks(machine: Machine) -> None:
+    for attempt in (0, 1):
+        machine.container("kube-scheduler", attempt, status=1, log=BAD_FLAG)
+    (uptime, _, _) = Path("/proc/uptime").read_text().partition(".")
+    for ago, status in ((0, 1), (60, 2)):
+        (machine.root / "script.seen.looked").write_text(f"{int(uptime) - ago}\n")
+        assert machine.run(diagnosis.until("echo no; exit 1", COMPONENTS)).returncode == status
 
 
 def test_what_ended_twice_for_a_reason_that_does_not_pass_is_certain(machine: Machine) -> None:

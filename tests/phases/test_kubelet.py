@@ -163,6 +163,15 @@ def test_a_node_is_ready_when_its_condition_says_so(tmp_path: Path, answer: str,
     assert (done.returncode, done.stdout.strip()) == (status, told)
 
 
+def test_a_node_that_gets_ready_is_seen_at_once_and_the_watch_is_ended(tmp_path: Path) -> None:
+    answers = [READY % ("False", "not yet"), READY % ("True", "well")]
+    lines = "".join(f"cat <<'EOF'\n{answer}\nEOF\n" for answer in answers)
+    done = ready(tmp_path, f'echo $$ >"${{0%/*}}/watching"\n{lines}exec sleep 600\n')
+    assert done.returncode == 0
+    watching = (tmp_path / "watching").read_text().strip()
+    assert not Path(f"/proc/{watching}").exists()
+
+
 def test_an_api_server_that_does_not_answer_is_told_of(tmp_path: Path) -> None:
     done = ready(tmp_path, "echo 'connection refused' >&2; exit 1\n")
     assert (done.returncode, done.stdout.strip()) == (1, "connection refused")

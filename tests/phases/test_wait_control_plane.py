@@ -12,6 +12,7 @@ from bootstrap.phases.runtime import CTR
 from bootstrap.steps import Wait
 from tests.builders import node, site
 
+PORTS = (2381, 6443, 10257, 10259)
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
@@ -61,6 +62,7 @@ def machine(tmp_path: Path) -> Path:
     )
     for program in ("kubectl", "ctr"):
         (tmp_path / program).chmod(0o755)
+    (tmp_path / "tcp").write_text("".join(f" 0: 0100007F:{port:04X} 00000000:0000 0A 0\n" for port in PORTS))
     (tmp_path / "ids").write_text("".join(f"id-{name}\nold-{name}\n" for name in NAMES))
     tasks(tmp_path, dict.fromkeys(NAMES, 1))
     return tmp_path
@@ -78,6 +80,7 @@ def ask(machine: Path, *, seconds: int = 3) -> subprocess.CompletedProcess[str]:
     assert ours in waits()[-1].until
     script = waits()[-1].until.replace(ours, f" < {seconds * 100})").replace(CTR, str(machine / "ctr"))
     script = script.replace(f"{paths.BINARIES}/kubectl", str(machine / "kubectl"))
+    script = script.replace("/proc/net/tcp /proc/net/tcp6", str(machine / "tcp"))
     (machine / "until").write_text(script)
     return subprocess.run(["sh", str(machine / "until")], capture_output=True, text=True, check=False)
 
@@ -114,11 +117,18 @@ def test_a_component_that_does_not_run_is_missed(machine: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (1, "3 of 4 components run")
 
 
-@pytest.mark.parametrize(
-    ("port", "name"),
-    [("2381", "etcd"), ("6443", "kube-apiserver"), ("10257", "kube-controller-manager"), ("10259", "kube-scheduler")],
-)
-def test_a_component_that_does_not_answer_is_named(machine: Path, port: str, name: str) -> None:
+@pytest.mark.parametrize(("port", "name"), list(zip(PORTS, NAMES, strict=True)))
+def test_a_component_whose_port_nobody_holds_is_named_and_not_asked(machine: Path, port: int, name: str) -> None:
+    listening = (machine / "tcp").read_text().splitlines()
+    (machine / "tcp").write_text("\n".join(line for line in listening if f":{port:04X} " not in line))
+    done = ask(machine)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{name} does not answer /")
+    assert f"nothing listens on port {port}" in done.stdout
+
+
+@pytest.mark.parametrize(("port", "name"), list(zip(PORTS, NAMES, strict=True)))
+def test_a_component_that_does_not_answer_is_named(machine: Path, port: int, name: str) -> None:
     (machine / "ill").write_text(f":{port} ")
     done = ask(machine)
     assert done.returncode == 1
