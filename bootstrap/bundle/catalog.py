@@ -58,10 +58,10 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of programs of one module, or of the operator's system where `module` is empty.
+    """An image of programs of one module.
 
     `files` are paths in the image by the program's name, each in a layer of its own, above the layers `tools`: names
-    in `bootstrap.bundle.debian`. The first file is the entry point, followed by `arguments`.
+    in `bootstrap.bundle.debian`. The first file is the entry point.
     """
 
     name: str
@@ -70,7 +70,6 @@ class Image:
     module: str
     files: Mapping[str, str]
     tools: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str = ""
 
@@ -213,9 +212,8 @@ IMAGES = (
         "pause",
         "registry.k8s.io/pause",
         "3.10.2",
-        "",
-        {"catatonit": "/pause"},
-        arguments=("-P",),
+        "kubernetes",
+        {"pause": "/pause"},
         user="65535:65535",
     ),
     Image(

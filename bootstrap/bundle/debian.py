@@ -14,7 +14,6 @@ from bootstrap.errors import BootstrapError
 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = {
-    "catatonit": "catatonit",
     "xtables-nft-multi": "iptables",
     "nft": "nftables",
     "conntrack": "conntrack",

@@ -66,6 +66,7 @@ class GoModules:
             for module in catalog.GO_MODULES:
                 built = compile_module(module, module.programs, tools, progress)
                 programs |= {(module.name, name): built / name for name in module.programs}
+            programs |= {("kubernetes", "pause"): compile_pause(tools, progress)}
             files: list[BundleFile] = [
                 _binary(folder, programs[owner, name], owner, name, where) for owner, name, where in catalog.BINARIES
             ]
@@ -165,6 +166,38 @@ def compile_module(
     return built
 
 
+def compile_pause(tools: Tools, progress: Progress) -> Path:
+    """Give the path of Kubernetes' `pause`, a page of C in the pinned module, compiled as Kubernetes does it.
+
+    Raises `BuildFailed`.
+    """
+    module = catalog.module("kubernetes")
+    (tag,) = (image.tag for image in catalog.IMAGES if image.name == "pause")
+    command = ["gcc", "-Os", "-Wall", "-Werror", "-static", "-s", "-Wl,--build-id=none", f"-DVERSION=v{tag}"]
+    key = hashlib.sha256("\n".join([module.version, tools.c_inputs, *command]).encode()).hexdigest()[:24]
+    built = cache.folder() / "programs" / f"pause@{key}"
+    if built.exists():
+        progress("pause: unchanged")
+        return built
+    built.parent.mkdir(parents=True, exist_ok=True)
+    for old in built.parent.glob("pause@*"):
+        old.unlink()
+    environment = {**os.environ, **_build(module, tools)[1]}
+    asked = [tools.go, "list", "-m", "-f", "{{.Dir}}", module.main]
+    work = built.with_name(f"{built.name}.new")
+    try:
+        found = subprocess.run(
+            asked, cwd=module.folder, env=environment, capture_output=True, text=True, timeout=600, check=True
+        )
+        source = Path(found.stdout.strip()) / "build" / "pause" / "linux" / "pause.c"
+        subprocess.run([*command, "-o", work, source], capture_output=True, text=True, timeout=600, check=True)
+    except subprocess.CalledProcessError as error:
+        raise BuildFailed(f"building pause failed:\n{error.stderr}") from error
+    work.rename(built)
+    progress("pause: built")
+    return built
+
+
 @contextlib.contextmanager
 def only_builder(progress: Progress) -> Iterator[None]:
     """Hold the lock of the cache folder, so that two builds do not do the same work twice.
@@ -249,9 +282,11 @@ def _compile(
             stderr=log,
         )
         try:
-            while process.poll() is None:
+            ended = False
+            while not ended:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=1)
+                ended = process.poll() is not None
                 for output in [output for output in left if (work / output).exists()]:
                     progress(f"{label} {len(programs) - len(left) + 1}/{len(programs)} {left.pop(output)}")
                 now = time.monotonic()
@@ -298,9 +333,8 @@ def _image(
     ]
     layers: list[Sequence[oci.Entry]] = [base, *(tools_layers[name] for name in image.tools)]
     for name, path in image.files.items():
-        source = programs[image.module, name] if image.module else debian.find(name)
-        layers.append([oci.Entry(path, source)])
-    config = oci.Config((next(iter(image.files.values())), *image.arguments), image.command, image.user)
+        layers.append([oci.Entry(path, programs[image.module, name])])
+    config = oci.Config((next(iter(image.files.values())),), image.command, image.user)
     reference = f"{image.repository}:{tag}"
     archive = folder / manifest.BLOBS / f".{image.name}.tar"
     target = oci.write_image(layers, config, reference, catalog.PLATFORM, archive)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bootstrap.bundle import catalog
-from bootstrap.bundle.gomodules import BuildFailed, Tools, compile_module
+from bootstrap.bundle.gomodules import BuildFailed, Tools, compile_module, compile_pause
 
 MODULE = catalog.module("etcd")
 WORKS = """#!/bin/sh
@@ -105,3 +106,19 @@ def test_a_build_that_fails_once_is_tried_again(tmp_path: Path) -> None:
     built = compile_module(MODULE, MODULE.programs, tools(tmp_path, fails_once), lines.append)
     assert (built / "etcd").exists()
     assert any("trying again (2 of 3)" in line for line in lines)
+
+
+def test_pause_is_compiled_from_its_source_in_the_module_once(tmp_path: Path) -> None:
+    source = tmp_path / "module" / "build" / "pause" / "linux" / "pause.c"
+    source.parent.mkdir(parents=True)
+    source.write_text(
+        "#include <stdio.h>\n#define S(x) #x\n#define T(x) S(x)\nint main(void) { puts(T(VERSION)); return 0; }\n"
+    )
+    go = tools(tmp_path, f"#!/bin/sh\n[ $1 = list ] && echo {tmp_path}/module\n")
+    program = compile_pause(go, silent)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "v3.10.2\n"
+    source.unlink()
+    assert compile_pause(go, silent) == program
+    with pytest.raises(BuildFailed, match=r"pause\.c"):
+        compile_pause(replace(go, c_inputs="another"), silent)
+    assert list(program.parent.iterdir()) == []
