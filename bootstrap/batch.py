@@ -42,7 +42,9 @@ COMMAND = (
 """Runs the batch that comes on standard input."""
 
 RECEIVE = (
-    f"umask 077; mkdir -p {paths.BLOBS} && cd {paths.BLOBS} && rm -f -- *.part && tar -xf - && "
+    f"umask 077; mkdir -p {paths.BLOBS} && cd {paths.BLOBS} && rm -f -- *.part && {{ tar -xf - || {{ "
+    f'df -P -k . | awk \'NR == 2 {{ print int($4 / 1024) " MiB are left on " $NF " for {paths.BLOBS}" }}\' >&2; '
+    "rm -f -- *.part; exit 1; }; } && "
     'for f in *.part; do [ "$(sha256sum <"$f" | cut -c 1-64)" = "${f%.part}" ] || '
     '{ echo "${f%.part} arrived altered" >&2; rm -f -- *.part; exit 1; }; mv -f -- "$f" "${f%.part}"; done'
 )

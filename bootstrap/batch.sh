@@ -20,7 +20,11 @@ place() {
 	above "$1"
 	new=$(staging "$1")
 	must rm -f -- "$new"
-	must cp -- "$2" "$new"
+	cp -- "$2" "$new" 2>"$d/error" || {
+		{ printf '%s cannot be written: ' "$1" && said "$d/error"; } >"$d/why"
+		rm -f -- "$new"
+		fail step
+	}
 	must chown 0:0 -- "$new"
 	must chmod "$3" -- "$new"
 	must mv -f -T -- "$new" "$1"
@@ -204,7 +208,7 @@ command() { # seconds unless run stdin
 		fail time
 		;;
 	*)
-		{ printf 'it exited with %s\n' "$status" && cat "$d/out"; } >"$d/why"
+		{ printf 'it exited with %s\n' "$status" && said "$d/out"; } >"$d/why"
 		fail step
 		;;
 	esac
@@ -247,7 +251,7 @@ wait_until() { # milliseconds until explain
 receipt() {
 	must mkdir -p -- "$state"
 	[ -f "$state/receipt" ] || : >"$state/receipt"
-	sort -u -- "$state/receipt" "$1" >"$d/merged"
+	must sort -u -o "$d/merged" -- "$state/receipt" "$1"
 	cmp -s -- "$d/merged" "$state/receipt" && return
 	must cp -- "$d/merged" "$state/.receipt"
 	must mv -f -- "$state/.receipt" "$state/receipt"

@@ -84,7 +84,7 @@ class Evidence:
     components: dict[str, Component] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     ports: list[tuple[str, str, str]] = field(default_factory=list)
-    disks: list[tuple[str, str]] = field(default_factory=list)
+    disks: list[tuple[str, str, str]] = field(default_factory=list)
     logs: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -120,8 +120,8 @@ def read(text: str) -> Evidence:
                 evidence.images[name] = reference
             case ["port", port, pid, program]:
                 evidence.ports.append((port, pid, program))
-            case ["disk", folder, used]:
-                evidence.disks.append((folder, used))
+            case ["disk", folder, free, used]:
+                evidence.disks.append((folder, free, used))
             case ["log", name, said]:
                 evidence.logs.setdefault(name, []).append(said)
             case _ if line.strip():
@@ -180,7 +180,7 @@ def _facts(evidence: Evidence) -> list[str]:
         f"Port {port} is taken by {program or 'a process out of sight'} (pid {pid})"
         for port, pid, program in evidence.ports
     ]
-    lines += [f"The disk of {folder} is full ({used})" for folder, used in evidence.disks]
+    lines += [f"{free} MiB are left on the disk of {folder} ({used} are used)" for folder, free, used in evidence.disks]
     containerd = evidence.units.get("containerd", ["active"])
     if containerd[0] != "active":
         lines.append(f"containerd does not run: its unit is {containerd[0]}")

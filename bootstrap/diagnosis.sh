@@ -157,7 +157,7 @@ evidence() {
 			for port in $(content "$5" | sed -n 's/.*listen tcp[46]* [^ ]*:\([0-9]*\): bind: address already in use.*/\1/p' | sort -u); do holders "$port"; done
 		fi
 	done
-	df -P /var /var/lib/etcd /var/lib/kubelet /var/lib/containerd 2>/dev/null | awk 'NR > 1 && $5 + 0 >= 98 { print "disk\t" $6 "\t" $5 }' | sort -u
+	df -P -k /var /var/lib/etcd /var/lib/kubelet /var/lib/containerd 2>/dev/null | awk 'NR > 1 && ($5 + 0 >= 98 || $4 < 131072) { print "disk\t" $6 "\t" int($4 / 1024) "\t" $5 }' | sort -u
 	kubelet_log | quiet | telling kubelet 6
 	journalctl -q --no-pager -o cat -u containerd --since "@$since" -n 500 2>/dev/null | quiet | telling containerd 3
 }

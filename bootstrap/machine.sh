@@ -14,6 +14,17 @@ tab=$(printf '\t')
 
 same() { printf 'same\t%s\n' "$i"; }
 
+# What a program said in file $1; and where no space was left for it, on which file systems, by the paths in that.
+said() {
+	cat "$1"
+	grep -q -i -e 'no space left on device' -e 'disk quota exceeded' "$1" || return
+	tr -s " '\"\`,:=()" '\n' <"$1" | grep '^/' | grep -v -F -e "$d/" | while IFS= read -r named; do
+		until [ -e "${named:-/}" ]; do named=${named%/*}; done
+		df -P -k -- "${named:-/}"
+	done | awk '$NF ~ "^/" && !told[$NF]++ {
+		printf "No space is left on %s (%d of %d MiB are free): make room there and run the command again\n", $NF, $4 / 1024, $2 / 1024 }'
+}
+
 # Ends the batch with what stands in $d/why. $1: step, time, state or lock.
 fail() {
 	printf 'failed\t%s\t%s\t%s\n' "$i" "$1" "$(tail -c 20000 "$d/why" | base64 -w 0)"
@@ -27,7 +38,7 @@ die() {
 
 must() {
 	"$@" 2>"$d/error" && return
-	{ printf '%s: ' "$*" && cat "$d/error"; } >"$d/why"
+	{ printf '%s: ' "$*" && said "$d/error"; } >"$d/why"
 	fail step
 }
 

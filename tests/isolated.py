@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,17 +12,19 @@ from bootstrap.transport.local import LocalHost
 
 _IN_OWN_STATE = (
     'mkdir -p /run/kubestrap "$0/.run" && mount --bind "$0/.run" /run/kubestrap && mount --bind "$0" /var/lib && '
-    'exec "$1" -c "$2"'
+    'mount --bind "$1" "$(readlink -f /bin/sh)" && exec sh -c "$2"'
 )
 
 
 class IsolatedHost(LocalHost):
-    """Runs each command in a mount namespace, with `shell`."""
+    """Runs each command in a mount namespace in which `sh` is `shell`: whatever scripts start, they start with it."""
 
-    def __init__(self, state: Path, name: str = "localhost", shell: str = "sh") -> None:
+    def __init__(self, state: Path, name: str = "localhost", shell: str = "dash") -> None:
         super().__init__(name)
         self._state = state
-        self._shell = shell
+        program = shutil.which(shell)
+        assert program, f"install {shell} (apt-get install {shell})"
+        self._shell = program
 
     def run(
         self,

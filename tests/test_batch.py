@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ class Machine:
         return self.run(batch.RECEIVE, b"".join(batch.stream(sizes, lambda name: (folder / name).open("rb"))))
 
 
-@pytest.fixture(params=["dash", "bash"])
+@pytest.fixture(params=["dash", "bash", "busybox"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     state = tmp_path / "var-lib"
     state.mkdir()
@@ -124,7 +124,7 @@ def test_a_file_is_left_alone_where_something_stands_at_unless(machine: Machine,
     assert machine.do(step) == [batch.Changed(0, "created")]
 
 
-def test_nothing_but_the_manifest_ever_stands_in_a_manifest_folder(machine: Machine, tmp_path: Path) -> None:
+def test_f33_nothing_but_the_manifest_ever_stands_in_a_manifest_folder(machine: Machine, tmp_path: Path) -> None:
     folder = tmp_path / "manifests"
     folder.mkdir()
     watcher = tmp_path / "watcher"
@@ -232,7 +232,7 @@ def test_an_altered_binary_is_asked_for_again(machine: Machine, tmp_path: Path) 
     assert machine.needs(step) == {step.digest}
 
 
-def test_a_blob_that_arrives_altered_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_f30_a_blob_that_arrives_altered_is_refused(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"altered")
     stream = batch.stream([("0" * 64, 7)], lambda _: (tmp_path / "blob").open("rb"))
     ran = machine.run(batch.RECEIVE, b"".join(stream))
@@ -241,13 +241,58 @@ def test_a_blob_that_arrives_altered_is_refused(machine: Machine, tmp_path: Path
     assert not any((machine.state / "kubestrap" / "blobs" / "sha256").iterdir())
 
 
-def test_a_blob_that_is_cut_short_is_refused(machine: Machine, tmp_path: Path) -> None:
+def test_f30_a_blob_that_is_cut_short_is_refused(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"z" * 50_000)
     whole = b"".join(
         batch.stream([(hashlib.sha256(b"z" * 50_000).hexdigest(), 50_000)], lambda _: (tmp_path / "blob").open("rb"))
     )
     assert machine.run(batch.RECEIVE, whole[:20_000]).status != 0
     assert not [path for path in (machine.state / "kubestrap" / "blobs" / "sha256").iterdir() if path.suffix != ".part"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def grow(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=1m", folder], check=True)
+
+
+def test_f11_a_file_for_which_there_is_no_room_leaves_the_old_one_and_names_the_mount(
+    machine: Machine, small: Path
+) -> None:
+    (small / "file").write_bytes(b"old")
+    step = File(str(small / "file"), b"x" * 100_000)
+    (failed,) = machine.do(step)
+    assert isinstance(failed, batch.Failed)
+    assert f"{small}/file cannot be written: " in failed.text
+    assert f"No space is left on {small} (0 of 0 MiB are free)" in failed.text
+    assert {path.name: path.read_bytes() for path in small.iterdir()} == {"file": b"old"}
+    grow(small)
+    assert machine.do(step) == [batch.Changed(0, "updated")]
+    assert (small / "file").read_bytes() == step.data
+
+
+def test_f11_a_blob_for_which_there_is_no_room_leaves_nothing_and_names_the_mount(
+    machine: Machine, small: Path, tmp_path: Path
+) -> None:
+    blobs = machine.state / "kubestrap" / "blobs"
+    blobs.parent.mkdir()
+    blobs.symlink_to(small)
+    blob = b"x" * 100_000
+    ran = machine.receive(blob)
+    assert ran.status != 0
+    assert f"0 MiB are left on {small} for /var/lib/kubestrap/blobs/sha256" in ran.stderr.decode()
+    assert list((small / "sha256").iterdir()) == []
+    grow(small)
+    assert machine.receive(blob).status == 0
+    assert machine.do(_binary(tmp_path / "tool", blob)) == [batch.Changed(0, "created")]
 
 
 def test_the_receipt_lists_what_is_written_before_it_is_written(machine: Machine, tmp_path: Path) -> None:
