@@ -39,11 +39,13 @@ NAMES = frozenset(
         "Clock",
         "DiskSpace",
         "DistinctHosts",
+        "EndpointName",
         "Firewalld",
         "Hostname",
         "HTTPProxy",
         "IsPrivilegedUser",
         "Mem",
+        "NodeAddress",
         "NumCPU",
         "ResolvConf",
         "Swap",
@@ -133,6 +135,9 @@ def script(node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platfo
         "swap": "off" if kubelet.get("failSwapOn", True) else "on",
         "cgroup_v1": "allowed" if kubelet.get("failCgroupV1", True) is False else "",
         "forwarding": f"/proc/sys/net/{forwarding}",
+        "endpoint": cluster.endpoint_name if cluster.endpoint.kind == "external" else "",
+        "kubelet_flags": paths.KUBELET_FLAGS,
+        "address": str(node.node_address or ""),
         "direct": f"{cluster.endpoint_name} {networking.service_subnet} {networking.pod_subnet}",
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in parameters.items())

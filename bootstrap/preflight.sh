@@ -196,10 +196,28 @@ fi
 if has getent && ! getent ahosts "$name" >/dev/null 2>&1; then
 	warning Hostname "the name $name cannot be resolved here" 'add it to DNS or to /etc/hosts'
 fi
+if [ "$endpoint" ] && has getent && ! getent ahosts "$endpoint" >/dev/null 2>&1; then
+	error EndpointName "the name $endpoint, under which the cluster is to be found, cannot be resolved here" 'add it to DNS, or correct cluster.endpoint.name'
+fi
 if ! [ -s "$root/etc/resolv.conf" ]; then
 	warning ResolvConf '/etc/resolv.conf is empty or missing' 'name a server in it: Pods resolve what is outside of the cluster by it'
 elif ! [ -e "$root/run/systemd/resolve/resolv.conf" ] && grep -Eq '^nameserver[[:space:]]+(127\.|::1)' "$root/etc/resolv.conf"; then
 	warning ResolvConf '/etc/resolv.conf names this machine itself; CoreDNS would ask itself for ever' 'name a server in it that is not on a loopback address'
+fi
+
+# --- the address that the kubelet here was given by an earlier run
+
+addresses() { ip -o addr show scope global 2>/dev/null | awk '{ sub("/.*", "", $4); print $4 }'; }
+was=$(sed -n 's/.*--node-ip=\([^" \\,]*\).*/\1/p' "$root$kubelet_flags" 2>/dev/null)
+if [ "$was" ] && { [ "${address:-$was}" != "$was" ] || { has ip && ! addresses | grep -q -x -F -e "$was"; }; }; then
+	places=$(cd "$root/" && grep -l -w -F -e "$was" etc/hosts etc/kubernetes/*.conf etc/kubernetes/manifests/*.yaml "${kubelet_flags#/}" 2>/dev/null | sed 's,^,/,' | tr '\n' ' ')
+	is=${address:-$(addresses | tr '\n' ' ')}
+	what="its address was $was when it became a Node, and is ${is% } now; ${places% } hold the old one"
+	if [ "$role" = control-plane ]; then
+		error NodeAddress "$what, and so do certificates" "give the machine $was again; or let init write all of these anew, by ignoring this check: the API is away meanwhile, and a join then tells the workers"
+	else
+		warning NodeAddress "$what" 'nothing to do: this run gives the kubelet the new one'
+	fi
 fi
 
 # --- what is in the way

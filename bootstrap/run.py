@@ -12,18 +12,19 @@ from bootstrap import kubeconfig, lock, paths, phases, plan
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import connected
-from bootstrap.errors import ConfigError, Problem
+from bootstrap.errors import ApiError, ApiUnreachable, ApiUntrusted, BootstrapError, ConfigError, HostError, Problem
 from bootstrap.events import Listener
 from bootstrap.execute import Means, execute
 from bootstrap.gather import Request, gather
 from bootstrap.look import look
-from bootstrap.parallel import raise_failures
+from bootstrap.parallel import attempt, raise_failures
 from bootstrap.site import Node, Site
-from bootstrap.spec import Inventory, seconds
+from bootstrap.spec import Cluster, Inventory, seconds
 from bootstrap.steps import File
 from bootstrap.transport.base import Host
 
 PLATFORM = "linux/amd64"
+_ENDPOINT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def init(
         files = kubeconfig.site_files(cluster, gathered.nodes, datetime.datetime.now(datetime.UTC))
         for held in files.values():
             request.secrets.learn(*held.values())
+        raise_failures(strangers_at_the_endpoint(connections.hosts, cluster, files), connections.hosts)
         site = Site(cluster, gathered.nodes, bundle.contents, files, endpoint_address=gathered.nodes[0].address)
         first = gathered.nodes[0]
         todo = plan.build(workflow, site, nodes=gathered.nodes)
@@ -103,6 +105,30 @@ def init(
     if not written and first.facts.files.get(paths.ADMIN_CONF) != admin_conf:
         return Made(b"")
     return Made(operators_kubeconfig(inventory, first, admin_conf))
+
+
+def strangers_at_the_endpoint(
+    hosts: Mapping[str, Host], cluster: Cluster, files: Mapping[str, Mapping[str, bytes]]
+) -> dict[str, BootstrapError]:
+    """Ask, from each of `hosts`, who answers at an external endpoint; an error where it is another cluster.
+
+    Nobody need answer: before the first control plane stands a load balancer has nothing behind it.
+    """
+
+    def ask(name: str) -> None:
+        endpoint, port, ca = cluster.endpoint_name, cluster.endpoint.port, files[name][f"{paths.PKI}/ca.crt"]
+        with Api.connect(hosts[name], endpoint, port, server_name=endpoint, ca=ca, seconds=_ENDPOINT_SECONDS) as api:
+            try:
+                api.get("/version")
+            except (ApiUnreachable, ApiError):
+                return
+            except ApiUntrusted as error:
+                what = f"another cluster answers at the endpoint {cluster.control_plane_endpoint}: {error.what}"
+                raise HostError(name, f"{what}; correct cluster.endpoint, or what its name leads to") from error
+
+    if cluster.endpoint.kind != "external":
+        return {}
+    return attempt([name for name in hosts if name in files], ask)[1]
 
 
 def bundle_of(inventory: Inventory) -> Bundle:

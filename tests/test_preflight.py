@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,13 @@ BREAKS: dict[str, tuple[Callable[[Machine], object], tuple[str, str]]] = {
     "docker": (lambda m: m.answer("systemctl", '[ "$3" = docker ]'), ("warning", "Service-docker")),
     "firewalld": (lambda m: m.answer("systemctl", '[ "$3" = firewalld ]'), ("warning", "Firewalld")),
     "name not resolved": (lambda m: m.answer("getent", "exit 2"), ("warning", "Hostname")),
+    "another address": (
+        lambda m: (
+            m.answer("ip", "echo 2: eth0 inet 192.0.2.11/24 scope global eth0"),
+            m.write("var/lib/kubelet/kubeadm-flags.env", 'KUBELET_KUBEADM_ARGS="--node-ip=192.0.2.1 --v=2"\n'),
+        ),
+        ("error", "NodeAddress"),
+    ),
     "no name server": (lambda m: m.write("etc/resolv.conf", ""), ("warning", "ResolvConf")),
     "itself as name server": (
         lambda m: m.write("etc/resolv.conf", "nameserver 127.0.0.1\n"),
@@ -215,6 +223,44 @@ def test_every_name_it_can_tell_is_known_to_the_list_of_names(machine: Machine) 
 def test_a_missing_folder_is_no_place_to_write_to(machine: Machine) -> None:
     shutil.rmtree(machine.root / "opt")
     assert machine.found() == [("error", "DirWritable--opt")]
+
+
+FLAGS = 'KUBELET_KUBEADM_ARGS="--node-ip=192.0.2.5 --register-with-taints=a=b:NoSchedule"\n'
+
+
+def test_f36_an_address_that_changed_is_told_with_every_place_that_holds_it(machine: Machine) -> None:
+    machine.answer("ip", "echo 2: eth0 inet 192.0.2.11/24 brd 192.0.2.255 scope global eth0")
+    machine.write("etc/kubernetes/manifests/etcd.yaml", "- --advertise-client-urls=https://192.0.2.5:2379\n")
+    machine.write("etc/kubernetes/manifests/kube-scheduler.yaml", "- --bind-address=192.0.2.55\n")
+    machine.write("etc/kubernetes/scheduler.conf", "server: https://192.0.2.5:6443\n")
+    machine.write("etc/hosts", "192.0.2.5 api.example.com\n")
+    machine.write("var/lib/kubelet/kubeadm-flags.env", FLAGS)
+    machine.receipt("/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/manifests/kube-scheduler.yaml")
+    (problem,) = machine.examine().problems
+    assert (problem.level, problem.check) == ("error", "NodeAddress")
+    places = "/etc/hosts /etc/kubernetes/scheduler.conf /etc/kubernetes/manifests/etcd.yaml"
+    assert problem.what == (
+        "its address was 192.0.2.5 when it became a Node, and is 192.0.2.11 now; "
+        f"{places} /var/lib/kubelet/kubeadm-flags.env hold the old one, and so do certificates"
+    )
+
+
+def test_f36_another_address_in_the_inventory_is_told_too(machine: Machine) -> None:
+    machine.answer("ip", "echo 2: eth0 inet 192.0.2.5/24 scope global eth0; echo 2: eth0 inet 192.0.2.6/24 x")
+    machine.write("var/lib/kubelet/kubeadm-flags.env", FLAGS)
+    assert machine.examine(WORKER, workflow="join").problems == ()
+    moved = WORKER.model_copy(update={"node_address": ip_address("192.0.2.6")})
+    (problem,) = machine.examine(moved, workflow="join").problems
+    assert (problem.level, problem.check) == ("warning", "NodeAddress")
+    assert "was 192.0.2.5 when it became a Node, and is 192.0.2.6 now" in problem.what
+
+
+def test_f35_the_name_of_an_endpoint_that_does_not_resolve_is_told_before_anything_is_changed(machine: Machine) -> None:
+    machine.answer("getent", '[ "$2" != api.example.com ]')
+    external = Cluster.model_validate({"endpoint": {"kind": "external", "name": "api.example.com"}})
+    (problem,) = machine.examine(cluster=external).problems
+    assert (problem.level, problem.check) == ("error", "EndpointName")
+    assert "the name api.example.com, under which the cluster is to be found, cannot be resolved" in problem.what
 
 
 def test_cgroup_v1_is_an_error_unless_the_kubelet_is_told_to_bear_it(machine: Machine) -> None:
