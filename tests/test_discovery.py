@@ -103,7 +103,7 @@ def other_ca() -> bytes:
     return pki.certificate_pem(pki.self_signed("kubernetes", key, Cluster(), now))
 
 
-def test_each_way_of_not_being_the_expected_cluster_is_its_own_error(server: ApiServer) -> None:
+def test_f27_each_way_of_not_being_the_expected_cluster_is_its_own_error(server: ApiServer) -> None:
     found: list[type[DiscoveryError]] = []
 
     def refused(error: type[DiscoveryError], *, token: Token = TOKEN, hashes: tuple[str, ...] = ()) -> str:
@@ -149,7 +149,7 @@ def test_a_server_that_nobody_can_reach_is_told_from_the_joining_host(server: Ap
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_a_token_that_is_known_but_not_accepted_is_its_own_error(server: ApiServer, code: int) -> None:
+def test_f27_a_token_that_is_known_but_not_accepted_is_its_own_error(server: ApiServer, code: int) -> None:
     def before(request: Request) -> Answer | None:
         return status(code, "", "no") if request.path.startswith(CONFIGS) else None
 

@@ -99,7 +99,7 @@ def test_each_phase_of_each_host_begins_and_ends_once_in_order(run: Run) -> None
     ]
 
 
-def test_a_host_that_fails_goes_no_further_and_the_other_does(run: Run) -> None:
+def test_f29_a_host_that_fails_goes_no_further_and_the_other_does(run: Run) -> None:
     unlucky = run.folder / "x-one"
     unlucky.mkdir()
     phases = [_phase("first", File(f"{run.folder}/x-NAME", b"")), _phase("last", File(f"{run.folder}/y-NAME", b""))]

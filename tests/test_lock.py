@@ -37,7 +37,7 @@ def state(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["dash", "bash"])
+@pytest.fixture(params=["dash", "bash", "busybox"])
 def host(request: pytest.FixtureRequest, state: Path) -> Host:
     return IsolatedHost(state, shell=request.param)
 
@@ -120,7 +120,7 @@ def test_a_lock_is_renewed_as_long_as_the_run_lasts(host: Host, state: Path) -> 
         eventually(lambda: int(lines_of(state)[1]) > first + 1)
 
 
-def test_taking_over_ends_what_the_dead_run_still_does(host: Host, state: Path, tmp_path: Path) -> None:
+def test_f28_taking_over_ends_what_the_dead_run_still_does(host: Host, state: Path, tmp_path: Path) -> None:
     begun, late = tmp_path / "begun", tmp_path / "late"
     steps = [Command("wait", f"timeout 600 sleep 600 >{begun}", "false", seconds=900), File(str(late), b"")]
     with dead(host, lease=3) as gone:

@@ -80,13 +80,13 @@ def test_a_missing_bundle_says_how_to_make_one() -> None:
         opened(None)
 
 
-def test_a_truncated_blob_is_named(tmp_path: Path, form: str) -> None:
+def test_f30_a_truncated_blob_is_named(tmp_path: Path, form: str) -> None:
     name = kubelet(write_bundle(tmp_path / "bundle"))
     (tmp_path / "bundle" / name).write_bytes(b"prog")
     assert f"{name} (binary kubelet) has 4 bytes, not 15" in refused(bundle_at(tmp_path / "bundle", form))
 
 
-def test_an_altered_blob_is_named(tmp_path: Path, form: str) -> None:
+def test_f30_an_altered_blob_is_named(tmp_path: Path, form: str) -> None:
     name = kubelet(write_bundle(tmp_path / "bundle"))
     (tmp_path / "bundle" / name).write_bytes(b"programme kubel")
     assert f"{name} (binary kubelet) is damaged or altered" in refused(bundle_at(tmp_path / "bundle", form))

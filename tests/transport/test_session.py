@@ -113,7 +113,7 @@ def test_gcm_is_chosen_where_the_server_has_it(tmp_path: Path) -> None:
 # --- losing it
 
 
-def test_a_reset_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
+def test_f6_a_reset_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
     with Proxy(server.port) as proxy:
         host = through(proxy, server)
         with (
@@ -123,7 +123,7 @@ def test_a_reset_in_the_middle_of_a_command_is_a_lost_connection(server: Server)
             connected.run("echo ready; sleep 60", seconds=LIMIT, on_line=lambda _: proxy.reset())
 
 
-def test_silence_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
+def test_f6_silence_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
     with Proxy(server.port) as proxy:
         host = through(proxy, server)
         with (
@@ -151,7 +151,7 @@ def test_a_quiet_command_outlives_the_silence_limit_while_the_server_answers(ser
 # --- its host key
 
 
-def test_an_unknown_host_key_is_refused_before_the_login(tmp_path: Path) -> None:
+def test_f8_an_unknown_host_key_is_refused_before_the_login(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         server.known_hosts.write_text("")
         with pytest.raises(HostKeyRefused) as refused:
@@ -161,17 +161,22 @@ def test_an_unknown_host_key_is_refused_before_the_login(tmp_path: Path) -> None
         ).stdout.split()[1]
         assert f"its host key ssh-ed25519 {shown} is unknown" in str(refused.value)
         assert f"ssh-keyscan -p {server.port} -t ed25519 127.0.0.1 >> {server.known_hosts}" in str(refused.value)
+        assert refused.value.exit_code == 6
         assert "Accepted" not in server.log()
         assert "Failed" not in server.log()
 
 
-def test_a_changed_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_f8_a_changed_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         other = public(keygen(tmp_path / "other"))
         server.known_hosts.write_text(f"# mine\n[127.0.0.1]:{server.port} {other}\n")
-        with pytest.raises(HostKeyRefused, match=f"has changed.*{server.known_hosts}:2 has ssh-ed25519 SHA256:"):
+        with pytest.raises(
+            HostKeyRefused, match=f"has changed.*{server.known_hosts}:2 has ssh-ed25519 SHA256:"
+        ) as refused:
             run_once(server.host())
+        assert refused.value.exit_code == 6
         assert "Accepted" not in server.log()
+        assert "Failed" not in server.log()
 
 
 def test_a_revoked_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -487,8 +492,8 @@ def test_a_server_without_logins_by_key_is_said_to_be_so(tmp_path: Path) -> None
 # --- what lies between the login and the command
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash --norc", "dash", "tcsh -f"])
-def test_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
+@pytest.mark.parametrize("shell", ["sh", "bash --norc", "dash", "busybox sh", "tcsh -f", "fish"])
+def test_f38_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
     with running(tmp_path / "sshd", f'ForceCommand exec {shell} -c "$SSH_ORIGINAL_COMMAND"') as server:
         host = server.host()
         with connect(inventory(host), host) as connected:

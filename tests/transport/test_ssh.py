@@ -56,14 +56,14 @@ def test_input_of_megabytes_comes_back_whole(host: Host) -> None:
     assert host.run("cat", stdin=iter(chunks), seconds=LIMIT).stdout == b"".join(chunks)
 
 
-def test_fifty_megabytes_of_output_while_input_waits_do_not_dead_lock(host: Host) -> None:
+def test_f40_fifty_megabytes_of_output_while_input_waits_do_not_dead_lock(host: Host) -> None:
     result = host.run(
         "head -c 25000000 /dev/zero; head -c 25000000 /dev/zero >&2; wc -c", stdin=b"x" * 5_000_000, seconds=LIMIT
     )
     assert (len(result.stdout), result.stdout[-8:], len(result.stderr)) == (25_000_008, b"5000000\n", 64 * 1024)
 
 
-def test_more_output_than_is_kept_ends_the_command(host: Host) -> None:
+def test_f40_more_output_than_is_kept_ends_the_command(host: Host) -> None:
     with pytest.raises(HostError, match="wrote more than 64 MiB"):
         host.run(f"head -c {OUTPUT_LIMIT + 1} /dev/zero; sleep 600", seconds=LIMIT)
 
@@ -111,7 +111,7 @@ def test_lines_are_given_as_they_arrive(host: Host) -> None:
     assert (lines, result.stdout) == ([b"first", b"second", b"end"], b"")
 
 
-def test_a_command_that_never_ends_is_ended_on_the_machine(host: Host, tmp_path: Path) -> None:
+def test_f40_a_command_that_never_ends_is_ended_on_the_machine(host: Host, tmp_path: Path) -> None:
     with pytest.raises(CommandTimedOut, match=r"^m1: a command did not end within 5 s"):
         host.run(f"sleep 600 & echo $! >{tmp_path}/pid; wait", seconds=5)
     pid = (tmp_path / "pid").read_text().strip()
