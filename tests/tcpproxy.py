@@ -13,10 +13,10 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards to `127.0.0.1:target`, each way after `delay` seconds. Use as a context manager."""
+    """Forwards to port `target` of `address`, each way after `delay` seconds. Use as a context manager."""
 
-    def __init__(self, target: int, *, delay: float = 0.0, drop_first: int = 0) -> None:
-        self._target = target
+    def __init__(self, target: int, *, address: str = "127.0.0.1", delay: float = 0.0, drop_first: int = 0) -> None:
+        self._target = (address, target)
         self._delay = delay
         self._drop = drop_first
         self._flowing = threading.Event()
@@ -63,7 +63,7 @@ class Proxy:
             if self.accepted <= self._drop:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self._target))
+            far = socket.create_connection(self._target)
             for one in (near, far):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._sockets.append(one)

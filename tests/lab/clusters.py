@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -55,13 +55,18 @@ class Cluster:
             "LANG": "C.UTF-8",
         }
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start a command whose stderr is read line by line while it runs."""
+    def start(
+        self,
+        *arguments: str | Path,
+        stdout: int | IO[str] = subprocess.DEVNULL,
+        stderr: int | IO[str] = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """Start a command, one of whose streams (its stderr, unless told otherwise) is read while it runs."""
         return subprocess.Popen(
             [sys.executable, *([] if arguments[0] == "-c" else ["-m", "bootstrap"]), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             env=self.environment,
             cwd=self.home,

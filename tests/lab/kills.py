@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import json
 import os
 import re
 import struct
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from bootstrap.lab import machines
 from bootstrap.lab.calls import podman
-from tests.lab.clusters import Cluster
+from tests.lab.clusters import KUBECTL, Cluster
 
 _CHANGES = {
     "modified": 0x2,
@@ -26,6 +29,7 @@ _CHANGES = {
     "deleted": 0x200,
     "overflow": 0x4000,
 }  # inotify(7)
+_TABLES = itertools.count()
 
 
 def until(process: subprocess.Popen[str], pattern: str) -> str:
@@ -39,11 +43,44 @@ def until(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(f"it ended ({process.wait(60)}) before it said {pattern}:\n{said}")
 
 
-def kill_at(cluster: Cluster, command: list[str], pattern: str) -> None:
-    """Run a command, and kill it as soon as it says a line like `pattern`."""
-    with cluster.start(*command) as process:
-        until(process, pattern)
-        process.kill()
+def kill_at_each_phase(
+    cluster: Cluster, command: list[str], *, afterwards: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Run a command again and again, and kill it as a phase begins: each run one phase later, until one ends by itself.
+
+    `afterwards` is called with the phase after each kill. Gives the phases, which are those of the run that ended.
+    """
+    killed: list[str] = []
+    while True:
+        begun, status, said = _killed_at(cluster, command, len(killed) + 1)
+        if status is not None:
+            assert status == 0, said
+            assert begun == killed
+            return killed
+        assert begun[:-1] == killed
+        killed = begun
+        afterwards(begun[-1])
+
+
+def _killed_at(cluster: Cluster, command: list[str], number: int) -> tuple[list[str], int | None, str]:
+    """Kill a run as its phase `number` begins; give the phases that began, and how it ended if it did so by itself."""
+    begun: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        cluster.start(*command, "--output", "json", stdout=subprocess.PIPE, stderr=said) as process,
+    ):
+        assert process.stdout
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] != "phase-started":
+                continue
+            begun.append(event["phase"])
+            if len(begun) == number:
+                process.kill()
+                return begun, None, ""
+        status = process.wait(60)
+        said.seek(0)
+        return begun, status, said.read()
 
 
 def kill_after(cluster: Cluster, command: list[str], seconds: float) -> bool:
@@ -78,16 +115,37 @@ def connection(process: subprocess.Popen[str], address: str) -> int:
 @contextmanager
 def cut(address: str, port: int, how: Literal["drop", "reset"]) -> Iterator[None]:
     """Cut one connection to a machine in both directions: with silence, or with a reset that only this side hears."""
-    table = f"inet kubestrap_test_{port}"
-    to = f"ip daddr {address} tcp dport 22 tcp sport {port}"
-    rules = [f"add rule {table} outward {to} {'drop' if how == 'drop' else 'reject with tcp reset'}"]
-    if how == "drop":
-        rules.append(f"add rule {table} inward ip saddr {address} tcp sport 22 tcp dport {port} drop")
-    chains = [
-        f"add chain {table} {name} {{ type filter hook {hook} priority -300; }}"
-        for name, hook in (("outward", "output"), ("inward", "input"))
-    ]
-    _nft("\n".join([f"add table {table}", *chains, *rules]))
+    outward = f"ip daddr {address} tcp dport 22 tcp sport {port}"
+    inward = f"ip saddr {address} tcp sport 22 tcp dport {port}"
+    with _rules(f"{outward} drop", f"{inward} drop") if how == "drop" else _rules(f"{outward} reject with tcp reset"):
+        yield
+
+
+@contextmanager
+def unreached(address: str) -> Iterator[None]:
+    """Let no packet through to the sshd of a machine."""
+    with _rules(f"ip daddr {address} tcp dport 22 drop"):
+        yield
+
+
+@contextmanager
+def lossy(*addresses: str) -> Iterator[None]:
+    """Lose every fiftieth packet between here and the sshds of machines, at random, in both directions."""
+    machines = f"{{ {', '.join(addresses)} }}"
+    lost = "numgen random mod 50 == 0 drop"
+    with _rules(f"ip daddr {machines} tcp dport 22 {lost}", f"ip saddr {machines} tcp sport 22 {lost}"):
+        yield
+
+
+@contextmanager
+def _rules(outward: str, inward: str = "") -> Iterator[None]:
+    table = f"inet kubestrap_test_{os.getpid()}_{next(_TABLES)}"
+    commands = [f"add table {table}"]
+    for name, hook, rule in (("outward", "output", outward), ("inward", "input", inward)):
+        if rule:
+            commands.append(f"add chain {table} {name} {{ type filter hook {hook} priority -300; }}")
+            commands.append(f"add rule {table} {name} {rule}")
+    _nft("\n".join(commands))
     try:
         yield
     finally:
@@ -127,6 +185,27 @@ class FolderWatch:
     def close(self) -> None:
         """End it."""
         os.close(self._descriptor)
+
+
+def restart(cluster: Cluster, machine: str) -> None:
+    """Take a machine's power away, and give it back: nothing on it is told, and what was in memory is gone."""
+    container = machines.container(cluster.lab.name, machine)
+    podman("kill", "--signal=KILL", container)
+    podman("wait", container)
+    machines.start(cluster.lab.name, machine)
+    machines.wait(cluster.lab.name, [cluster.lab.machine(machine)])
+
+
+def eventually_ready(cluster: Cluster, nodes: Sequence[str]) -> None:
+    """Wait until the kubelets of machines that were started anew have said so, and their Nodes are Ready."""
+    since = {node: cluster.on(node, "date -u +%Y-%m-%dT%H:%M:%S").strip() for node in nodes}
+    deadline = time.monotonic() + 600
+    for node in nodes:
+        ask = f"{KUBECTL} -n kube-node-lease get lease {node} -o jsonpath={{.spec.renewTime}}"
+        while cluster.ssh(cluster.master, ask).stdout < since[node]:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    cluster.wait_ready(nodes)
 
 
 def acting(cluster: Cluster, machine: str) -> str:

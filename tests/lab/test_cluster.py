@@ -75,7 +75,7 @@ def test_no_token_is_left_behind(cluster: Cluster) -> None:
     assert listed.splitlines()[1:] == []
 
 
-def test_a_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+def test_f4_a_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
     test_system_pods_are_rolled_out(cluster)
     before = {machine: cluster.containers(machine) for machine in EVERY}
     versions = _resource_versions(cluster)
@@ -136,7 +136,7 @@ def test_a_kubelet_whose_certificates_were_wiped_gets_new_ones(cluster: Cluster)
     assert _changes(cluster.kubestrap("init").stderr) == []
 
 
-def test_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Cluster) -> None:
+def test_f29_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Cluster) -> None:
     def with_a_ghost(data: dict[str, Any]) -> None:
         address = data["hosts"][0]["address"].rpartition(".")[0] + ".250"
         data["hosts"].append({"name": "ghost", "address": address, "roles": ["worker"]})
@@ -182,7 +182,9 @@ def _wipe(cluster: Cluster, machine: str) -> None:
     cluster.kubectl(f"delete node {machine} --ignore-not-found")
 
 
-def test_mistakes_of_an_invitation_are_told_apart_before_the_host_is_changed(cluster: Cluster, invited: Any) -> None:
+def test_f27_mistakes_of_an_invitation_are_told_apart_before_anything_is_changed(
+    cluster: Cluster, invited: Any
+) -> None:
     server, ca_hash, token, _ = invited
     wrong_secret = f"{token[:7]}{'0' * 16}"
     unknown = f"zzzzzz.{'0' * 16}"
