@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import clusters, links, machines, operator
+from benchmarks import clusters, faults, links, machines, operator
 from benchmarks.report import machine
 
 BENCHMARKS = {
@@ -13,6 +13,8 @@ BENCHMARKS = {
     "workers": clusters.workers,
     "rerun": clusters.rerun,
     "roundtrips": links.roundtrips,
+    "diagnosis": faults.diagnosis,
+    "kill": faults.kill,
     "plan5000": operator.plan5000,
     "help": operator.help_,
 }
