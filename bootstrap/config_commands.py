@@ -13,7 +13,7 @@ from bootstrap.options import OutputOption
 if TYPE_CHECKING:
     from bootstrap.spec import Inventory
 
-app = typer.Typer(help="Check an inventory; show its defaults or its schema.", no_args_is_help=True)
+app = typer.Typer(help="Check, import or fill in an inventory; show the schema.", no_args_is_help=True)
 
 STDIN = "-"
 
@@ -67,6 +67,29 @@ def schema(*, output: OutputOption) -> None:
 
     made = schema.schema()
     output.result(made, json.dumps(made, indent=2))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file, or a folder of Ansible's; - is standard input.")],
+    *,
+    output: OutputOption,
+) -> None:
+    """Make an inventory of one of Ansible, Terraform, k0sctl or KubeOne.
+
+    It goes to stdout, and what has no counterpart in it to stderr (docs/import.md).
+    """
+    import yaml
+
+    from bootstrap import importing
+
+    standard_input = None
+    if str(source) == STDIN:
+        standard_input = sys.stdin.read() if sys.stdin is not None else ""
+    made = importing.read(source, standard_input)
+    for note in made.notes:
+        output.note(note)
+    output.result({"inventory": yaml.safe_load(made.text), "notes": list(made.notes)}, made.text)
 
 
 def _read(path: Path) -> Inventory:
