@@ -178,6 +178,19 @@ class Api:
             raise
         return True
 
+    def evict(self, name: str, namespace: str, uid: str, *, seconds: float | None = None) -> None:
+        """Ask that a Pod leaves its Node, where its PodDisruptionBudgets allow that (else `ApiError`, status 429).
+
+        It is that very Pod or none: one that took its name meanwhile is not meant (`ApiError`, status 409).
+        """
+        manifest = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        self._call("POST", f"{object_path('v1', 'Pod', name, namespace)}/eviction", manifest, seconds=seconds)
+
     def apply(self, manifest: Json, *, resource_version: str = "") -> dict[str, Any]:
         """Make the fields of an object what `manifest` says (server-side apply), whoever owned them.
 
@@ -273,9 +286,10 @@ class Api:
     def _refusal(self, method: str, path: str, status: int, answer: bytes) -> ApiError:
         told = _json(answer)
         message = told.get("message") or answer[:200].decode(errors="replace").strip() or HTTPStatus(status).phrase
-        what = f"{self.host.name}: the API server at {self._where} refused {method} {path.partition('?')[0]}: {message}"
+        said = "; ".join([message, *_budgets(told)])
+        what = f"{self.host.name}: the API server at {self._where} refused {method} {path.partition('?')[0]}: {said}"
         details = told.get("details") or {}
-        return ApiError(what, status=status, reason=told.get("reason") or "", kind=details.get("kind") or "")
+        return ApiError(what, status=status, reason=told.get("reason") or "", kind=details.get("kind") or "", said=said)
 
     def _said(self, what: str) -> str:
         return f"the API server at {self._where}: {what}"
@@ -294,9 +308,20 @@ def _collection(api_version: str, kind: str, namespace: str) -> str:
 
 
 def _passes(status: int, answer: bytes) -> bool:
-    """Whether the server may say something else soon. A 500 without a reason is about the object (a wrong type)."""
+    """Whether the server may say something else soon. A 500 without a reason is about the object (a wrong type).
+
+    A budget of Pods may allow later what it forbids now; that may take hours, and is for the caller to wait for.
+    """
     told = _json(answer)
+    if _budgets(told):
+        return False
     return status in _PASSING and (status != HTTPStatus.INTERNAL_SERVER_ERROR or not told or bool(told.get("reason")))
+
+
+def _budgets(told: Mapping[str, Any]) -> list[str]:
+    """Give what PodDisruptionBudgets say against an eviction."""
+    causes = (told.get("details") or {}).get("causes") or []
+    return [str(cause.get("message")) for cause in causes if cause.get("reason") == "DisruptionBudget"]
 
 
 def _json(data: bytes) -> dict[str, Any]:

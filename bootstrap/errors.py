@@ -29,6 +29,10 @@ class ConfigError(BootstrapError):
     exit_code = 3
 
 
+class NoControlPlane(ConfigError):
+    """The machine that should have a control plane has none."""
+
+
 class NotSupported(BootstrapError):
     """What was asked for is valid, but this version does not do it yet."""
 
@@ -127,6 +131,18 @@ class StepFailed(HostError):
         super().__init__(host, f"phase {phase}: {step}: {what}")
         self.phase = phase
         self.step = step
+
+
+class NotDeparted(HostError):
+    """A machine is not reset, for its Node could not be taken out of the cluster. The exit code is the cause's."""
+
+    def __init__(self, host: str, what: str, exit_code: int) -> None:
+        super().__init__(
+            host,
+            f"its Node could not be taken out of the cluster: {what}. The machine was not changed. Run reset again, or "
+            "with --force, which goes on in any case",
+        )
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +255,16 @@ class ApiUntrusted(HostError):
 class ApiError(BootstrapError):
     """The API server refused a request.
 
-    `status` is the HTTP status, `reason` the Status object's reason, `kind` that of its details (`namespaces`).
+    `status` is the HTTP status, `reason` the Status object's reason, `kind` that of its details (`namespaces`),
+    `said` its own words alone.
     """
 
-    def __init__(self, what: str, *, status: int, reason: str = "", kind: str = "") -> None:
+    def __init__(self, what: str, *, status: int, reason: str = "", kind: str = "", said: str = "") -> None:
         super().__init__(what)
         self.status = status
         self.reason = reason
         self.kind = kind
+        self.said = said or what
 
 
 class HostsFailed(BootstrapError):

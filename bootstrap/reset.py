@@ -1,7 +1,8 @@
 """reset: take off machines what kubestrap put there, by the receipt that it left, and nothing of anybody else.
 
 kubeadm's `cleanup-node` (kubeadm-facts section 8), and what kubeadm leaves to its packages and to the user: programs,
-units, images, interfaces and packet filter rules of the Pod network. Swap stays off, and what ran in the cluster is
+units, images, interfaces and packet filter rules of the Pod network. Nodes leave a cluster that goes on before their
+machines are touched. Swap stays off, and what ran in the cluster is
 lost with it; the operator's own kubeconfig is left.
 """
 
@@ -9,20 +10,30 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from bootstrap import lock, paths, spec
+from bootstrap import departure, lock, paths, run, spec
 from bootstrap.connections import connected
-from bootstrap.errors import BootstrapError, HostsFailed, Locked, StepFailed, UsageError
-from bootstrap.events import HostFailed, Listener, PhaseDone, PhaseStarted, StepDone
+from bootstrap.errors import (
+    BootstrapError,
+    HostError,
+    HostsFailed,
+    Locked,
+    NoControlPlane,
+    NotDeparted,
+    StepFailed,
+    UsageError,
+)
+from bootstrap.events import HostFailed, Listener, Note, PhaseDone, PhaseStarted, StepDone
 from bootstrap.parallel import attempt
-from bootstrap.transport.base import Host
+from bootstrap.transport.base import Host, Result
 
 PHASE = "reset"
 SECONDS = 900
 """The limit of one machine."""
+_LOOK_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +54,14 @@ class Report:
     left: tuple[Left, ...]
 
 
-def reset(inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] = ()) -> list[Report]:
+def reset(
+    inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] = (), force: bool = False
+) -> list[Report]:
     """Take kubestrap's work off the hosts of `inventory` (or those in `only`): workers at once, then control planes.
 
-    Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in `only` that no
-    host has, and `HostsFailed` after all others are done.
+    Where a control plane stays, the hosts' Nodes leave the cluster first; a host whose Node does not is not touched,
+    unless `force`. Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in
+    `only` that no host has, and `HostsFailed` after all others are done.
     """
     hosts = chosen(inventory, only)
     reports: dict[str, Report] = {}
@@ -59,6 +73,9 @@ def reset(inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] 
             raise HostsFailed(locked)
         failures |= unlocked
         ready = lease.guard({name: host for name, host in connections.hosts.items() if name not in unlocked})
+        machines, refused = attempt(list(ready), lambda name: check(ready[name], inventory.cluster))
+        failures |= refused
+        failures |= depart(inventory, machines, hosts, listener, force=force)
 
         def work(name: str) -> Report:
             return clean(ready[name], inventory.cluster, listener)
@@ -67,7 +84,7 @@ def reset(inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] 
             [host.name for host in hosts if not host.is_control_plane],
             [host.name for host in hosts if host.is_control_plane],
         ):
-            done, failed = attempt([name for name in group if name in ready], work)
+            done, failed = attempt([name for name in group if name in ready and name not in failures], work)
             reports |= done
             failures |= failed
     for name, error in failures.items():
@@ -77,6 +94,39 @@ def reset(inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] 
     return [reports[host.name] for host in hosts]
 
 
+def depart(
+    inventory: spec.Inventory,
+    machines: Mapping[str, str],
+    leaving: Sequence[spec.Host],
+    listener: Listener,
+    *,
+    force: bool,
+) -> dict[str, BootstrapError]:
+    """Take the Nodes of `machines` out of the cluster, if it goes on without `leaving`; give why some could not be."""
+    if not machines or not goes_on(inventory, leaving):
+        return {}
+    limit = spec.seconds(inventory.cluster.timeouts.drain)
+    try:
+        names = [host.name for host in leaving]
+        with run.reached_control_plane(inventory, but=names) as control_plane, control_plane.api() as api:
+            api.get("/version")
+            failures = departure.depart(api, machines, listener, seconds=limit, force=force)
+    except NoControlPlane as error:
+        listener(Note(f"There is no cluster that {', '.join(machines)} would have to leave first ({error})"))
+        return {}
+    except HostsFailed as error:
+        failures = dict.fromkeys(machines, next(iter(error.failures.values())))
+    except BootstrapError as error:
+        failures = dict.fromkeys(machines, error)
+    for name, why in failures.items():
+        what = why.what if isinstance(why, HostError) and why.host == name else str(why)
+        if force:
+            listener(Note(f"{name}: its Node stays in the cluster, and the machine is reset all the same: {what}"))
+        else:
+            failures[name] = NotDeparted(name, what, why.exit_code)
+    return {} if force else failures
+
+
 def chosen(inventory: spec.Inventory, only: Sequence[str]) -> list[spec.Host]:
     """Give the hosts named in `only`, or all. Raises `UsageError` for a name that no host has."""
     known = [host.name for host in inventory.hosts]
@@ -84,6 +134,15 @@ def chosen(inventory: spec.Inventory, only: Sequence[str]) -> list[spec.Host]:
     if unknown:
         raise UsageError(f"no such host: {', '.join(unknown)}; the inventory has {', '.join(known)}")
     return [host for host in inventory.hosts if not only or host.name in only]
+
+
+def check(host: Host, cluster: spec.Cluster) -> str:
+    """Give the machine's id, empty where it has none. Raises `StepFailed` where reset would refuse to begin."""
+    result = host.run("sh -s", stdin=script(cluster, looking=True), seconds=_LOOK_SECONDS)
+    _require_success(host.name, result)
+    machine, *lines = result.stdout.decode(errors="replace").splitlines()
+    read(host.name, lines)
+    return machine.removeprefix("machine\t")
 
 
 def clean(host: Host, cluster: spec.Cluster, listener: Listener) -> Report:
@@ -99,16 +158,20 @@ def clean(host: Host, cluster: spec.Cluster, listener: Listener) -> Report:
             listener(StepDone(host.name, PHASE, text.removeprefix("did\t"), "changed", "removed"))
 
     result = host.run("sh -s", stdin=script(cluster), seconds=SECONDS, on_line=hear)
-    if result.status:
-        raise _stopped(host.name, result.stderr.decode(errors="replace").strip() or f"exit status {result.status}")
+    _require_success(host.name, result)
     report = read(host.name, lines)
     listener(PhaseDone(host.name, PHASE, time.monotonic() - began, len(report.done), len(report.done)))
     return report
 
 
-def script(cluster: spec.Cluster, *, receipt: str = paths.RECEIPT) -> bytes:
-    """Give the script that is run on a machine."""
-    assignments = f"receipt={shlex.quote(receipt)}\netcd_data={shlex.quote(cluster.etcd.local.data_dir.rstrip('/'))}\n"
+def script(cluster: spec.Cluster, *, receipt: str = paths.RECEIPT, looking: bool = False) -> bytes:
+    """Give the script that is run on a machine; with `looking` it says what it would refuse, and changes nothing."""
+    values = {
+        "receipt": receipt,
+        "etcd_data": cluster.etcd.local.data_dir.rstrip("/"),
+        "looking": "yes" * looking,
+    }
+    assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     return assignments.encode() + resources.files("bootstrap").joinpath("reset.sh").read_bytes()
 
 
@@ -134,14 +197,25 @@ def read(host: str, lines: Iterable[str]) -> Report:
     return Report(host, nothing, tuple(done), tuple(left))
 
 
+def goes_on(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> bool:
+    """Say whether a control plane is left when `hosts` are gone."""
+    return any(host.is_control_plane and host not in hosts for host in inventory.hosts)
+
+
 def confirm(inventory: spec.Inventory, hosts: Sequence[spec.Host], ask: Callable[[str], str]) -> bool:
     """Have the user type the cluster's name, and say whether it was that."""
     names = ", ".join(host.name for host in hosts)
+    moved = " Pods move to other machines first." if goes_on(inventory, hosts) else ""
     question = (
-        f"This takes Kubernetes off {names}, with all data of the cluster that is there.\n"
+        f"This takes Kubernetes off {names}, with all data of the cluster that is there.{moved}\n"
         f"Type the cluster's name ({inventory.cluster.name}) to go on"
     )
     return ask(question).strip() == inventory.cluster.name
+
+
+def _require_success(host: str, result: Result) -> None:
+    if result.status:
+        raise _stopped(host, result.stderr.decode(errors="replace").strip() or f"exit status {result.status}")
 
 
 def _stopped(host: str, why: str) -> StepFailed:

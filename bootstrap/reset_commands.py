@@ -19,12 +19,15 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where Pods do not leave, or the cluster does not answer.")
+    ] = False,
     *,
     output: OutputOption,
 ) -> None:
     """Take off the machines what kubestrap put there; other people's files stay. Twice is harmless.
 
-    The Nodes of hosts that leave a cluster which goes on stay in it, and so does your kubeconfig here.
+    Nodes leave a cluster that goes on first: cordoned, drained, deleted. Your kubeconfig here stays.
     """
     from bootstrap import inventory as inventories
     from bootstrap import reset as resetting
@@ -38,13 +41,13 @@ def reset(
         if not resetting.confirm(read, hosts, lambda question: str(typer.prompt(question, err=True))):
             raise UsageError(f"that is not the cluster's name ({read.cluster.name}); nothing was done")
     with output.run("reset", read, [host.name for host in hosts]) as listener:
-        reports = resetting.reset(read, listener, only=listed(limit))
+        reports = resetting.reset(read, listener, only=listed(limit), force=force)
     for done in reports:
         if done.nothing:
             output.note(f"{done.host}: nothing to do: kubestrap has no receipt here")
         for stays in done.left:
             output.note(f"{done.host}: {stays.path} stays: {stays.why}")
-    gone = {host.name for host in hosts}
-    if any(host.is_control_plane and host.name not in gone for host in read.hosts):
-        output.note(f"The cluster goes on. To take the Nodes out of it: kubectl delete node {' '.join(sorted(gone))}")
+    rest = [host.name for host in read.hosts if host not in hosts]
+    if rest and not resetting.goes_on(read, hosts):
+        output.note(f"The cluster is gone, and {', '.join(rest)} still run its Pods: reset them, too")
     output.result({"hosts": reports})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,15 @@ from bootstrap import kubeconfig, lock, paths, phases, plan
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import connected
-from bootstrap.errors import ApiError, ApiUnreachable, ApiUntrusted, BootstrapError, ConfigError, HostError, Problem
+from bootstrap.errors import (
+    ApiError,
+    ApiUnreachable,
+    ApiUntrusted,
+    BootstrapError,
+    HostError,
+    NoControlPlane,
+    Problem,
+)
 from bootstrap.events import Listener
 from bootstrap.execute import Means, execute
 from bootstrap.gather import Request, gather
@@ -174,19 +182,19 @@ class ControlPlane:
 
 
 def control_plane_of(inventory: Inventory, host: Host, node: Node) -> ControlPlane:
-    """Give the control plane on `host`. Raises `ConfigError` where there is none yet."""
+    """Give the control plane on `host`. Raises `NoControlPlane` where there is none yet."""
     lacking = [path for path in (f"{paths.PKI}/ca.crt", paths.ADMIN_CONF) if path not in node.facts.files]
     if lacking:
-        raise ConfigError(
+        raise NoControlPlane(
             f"{node.name}: there is no control plane yet (no {', '.join(lacking)}): run `kubestrap init` first"
         )
     return ControlPlane(node, host, node.facts.files, inventory)
 
 
 @contextmanager
-def reached_control_plane(inventory: Inventory) -> Iterator[ControlPlane]:
-    """Connect to the first control-plane host of `inventory`, and give the control plane there."""
-    machine = next(machine for machine in inventory.hosts if machine.is_control_plane)
+def reached_control_plane(inventory: Inventory, *, but: Collection[str] = ()) -> Iterator[ControlPlane]:
+    """Connect to the first control-plane host of `inventory` that is not in `but`, and give the control plane there."""
+    machine = next(machine for machine in inventory.hosts if machine.is_control_plane and machine.name not in but)
     with connected(inventory, [machine]) as connections:
         raise_failures(connections.failures, connections.hosts)
         request = Request(skip=("preflight",))

@@ -214,7 +214,7 @@ class Bundle(Model):
 
 
 class Timeouts(Model):
-    """Limits of what a run waits for (kubeadm v1beta4 `timeouts`, its defaults)."""
+    """Limits of what a run waits for (kubeadm v1beta4 `timeouts`, its defaults; ours: `nodeReady`, `drain`)."""
 
     control_plane_component_health_check: Duration = "4m"
     kubelet_health_check: Duration = "4m"
@@ -222,6 +222,7 @@ class Timeouts(Model):
     tls_bootstrap: Duration = "5m"
     discovery: Duration = "5m"
     node_ready: Duration = "4m"
+    drain: Duration = "5m"
 
 
 class Taint(Model):

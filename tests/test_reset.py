@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bootstrap import reset
-from bootstrap.errors import StepFailed, UsageError
-from bootstrap.events import Event, PhaseDone, PhaseStarted, StepDone
+from bootstrap.errors import (
+    ApiError,
+    ApiUnreachable,
+    BootstrapError,
+    HostsFailed,
+    NoControlPlane,
+    StepFailed,
+    Unreachable,
+    UsageError,
+)
+from bootstrap.events import Event, Note, PhaseDone, PhaseStarted, StepDone
 from bootstrap.reset import Left
 from bootstrap.spec import Cluster, Host, Inventory
 from bootstrap.transport.base import Result
@@ -79,3 +90,67 @@ def test_the_clusters_name_is_asked_for(typed: str, agreed: bool) -> None:
 
     assert reset.confirm(INVENTORY, INVENTORY.hosts, ask) is agreed
     assert "m1, w1" in questions[0]
+    assert "other machines" not in questions[0]
+    reset.confirm(INVENTORY, INVENTORY.hosts[1:], ask)
+    assert "Pods move to other machines first" in questions[1]
+
+
+@contextmanager
+def failing(error: BootstrapError) -> Iterator[None]:
+    """A control plane that cannot be asked."""
+    raise error
+    yield
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ApiUnreachable("m1", "the API server does not answer"), 5),
+        (HostsFailed({"m1": Unreachable("m1", "no route to it")}), 5),
+        (ApiError("it is forbidden", status=403), 1),
+    ],
+)
+def test_a_node_that_cannot_leave_keeps_its_machine_unless_forced(
+    monkeypatch: pytest.MonkeyPatch, error: BootstrapError, code: int
+) -> None:
+    monkeypatch.setattr("bootstrap.run.reached_control_plane", lambda *_, **__: failing(error))
+    events: list[Event] = []
+    leaving = [INVENTORY.hosts[1]]
+    failures = reset.depart(INVENTORY, {"w1": "id"}, leaving, events.append, force=False)
+    assert failures["w1"].exit_code == code
+    assert "The machine was not changed" in str(failures["w1"])
+    assert events == []
+    assert reset.depart(INVENTORY, {"w1": "id"}, leaving, events.append, force=True) == {}
+    (note,) = events
+    assert isinstance(note, Note)
+    assert "w1: its Node stays in the cluster, and the machine is reset all the same: " in note.text
+
+
+def test_a_cluster_that_is_gone_is_left_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = failing(NoControlPlane("m1: there is no control plane"))
+    monkeypatch.setattr("bootstrap.run.reached_control_plane", lambda *_, **__: gone)
+    events: list[Event] = []
+    assert reset.depart(INVENTORY, {"w1": "id"}, [INVENTORY.hosts[1]], events.append, force=False) == {}
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        "There is no cluster that w1 would have to leave first (m1: there is no control plane)"
+    ]
+
+
+def test_a_cluster_that_ends_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("bootstrap.run.reached_control_plane")
+    assert reset.depart(INVENTORY, {"m1": "id", "w1": "id"}, INVENTORY.hosts, lambda _: None, force=False) == {}
+
+
+def test_what_would_be_refused_is_found_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Machine(LocalHost):
+        said = b"machine\tid\n"
+
+        def run(self, _: str, **__: object) -> Result:  # type: ignore[override]
+            return Result(0, self.said, b"")
+
+    assert reset.check(Machine("m1"), Cluster()) == "id"
+    monkeypatch.setattr(Machine, "said", b"machine\t\nnothing\n")
+    assert reset.check(Machine("m1"), Cluster()) == ""
+    monkeypatch.setattr(Machine, "said", b"machine\tid\nrefused\tsomething is mounted at /x\n")
+    with pytest.raises(StepFailed, match=r"mounted at /x.*Nothing was changed"):
+        reset.check(Machine("m1"), Cluster())

@@ -1,137 +1,244 @@
-"""reset on real machines: a cluster of two is made, reset with all kinds of things in the way, and made again.
+"""reset on real machines: a cluster of two is taken apart with all kinds of things in the way, and made again.
 
-Costs about five minutes: two machines from the snapshot, `init` twice, and the second time all of the bundle is sent.
+The tests go on from each other. Costs about six minutes: two machines from the snapshot, `init` and `join` twice, and
+the second time all of the bundle is sent.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from bootstrap import paths
-from tests.lab.clusters import ROOT, Cluster
+from tests.lab import kills
+from tests.lab.clusters import Cluster
 
-FOREIGN = (
+BOTH = ("cp1", "worker1")
+FILES = (
     f"{paths.PKI}/theirs.crt",
+    f"{paths.KUBERNETES}/theirs.conf",
     f"{paths.KUBELET}/theirs",
     f"{paths.CNI_CONFIG}/99-theirs.conflist",
+    f"{paths.CNI_BINARIES}/theirs",
     f"{paths.BINARIES}/theirs",
+    "/var/lib/cni/networks/theirs/10.9.9.9",
+    "/var/lib/cni/results/theirs-1-eth0",
 )
-RULE = "INPUT -p tcp -m tcp --dport 7777 -m comment --comment theirs -j ACCEPT"
+MAKE_FOREIGN = f"""
+set -e
+for file in {" ".join(FILES)}; do mkdir -p "${{file%/*}}"; echo theirs > "$file"; done
+mkdir -p /srv/theirs
+mount -t tmpfs theirs /srv/theirs
+echo theirs > /srv/theirs/file
+iptables -A INPUT -p tcp --dport 7777 -m comment --comment theirs -j ACCEPT
+iptables -t nat -N CNI-DN-theirs
+iptables -t nat -L CNI-HOSTPORT-DNAT >/dev/null 2>&1 || iptables -t nat -N CNI-HOSTPORT-DNAT
+iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp -m comment --comment 'dnat name: "theirs" id: "1"' -j CNI-DN-theirs
+nft add table inet theirs
+nft add chain inet theirs incoming '{{ type filter hook input priority 5; }}'
+nft add rule inet theirs incoming tcp dport 7778 accept
+ip link add theirs0 type veth peer name theirs1
+ip netns add cni-theirs
+"""
+SHOW_FOREIGN = f"""
+tail -n 1 {" ".join(FILES)} /srv/theirs/file
+iptables-save | grep theirs
+nft list table inet theirs
+ls -d /sys/class/net/theirs*
+ip netns exec cni-theirs ls /sys/class/net
+"""
 LEFTOVERS = {
     "services": "systemctl is-active kubelet containerd | grep -x active",
+    "units": "systemctl list-units --all --no-legend 'kube*' 'cri-containerd*' 'containerd*'",
     "processes": "pgrep -l 'kube|etcd|containerd|coredns|flannel|pause'",
-    "mounts": f"grep -E ' ({paths.KUBELET}|/run/containerd|/run/netns)/' /proc/self/mounts",
-    "interfaces": "ls /sys/class/net | grep -E 'cni|flannel|veth'",
-    "rules": "iptables-save | grep -E 'KUBE-|FLANNEL-'",
-    "files": f"ls -d {paths.KUBERNETES}/*.conf {paths.MANIFESTS}/* {paths.BINARIES}/k* {paths.KUBELET}/pods "
-    f"/var/lib/etcd/* /var/lib/containerd/* {paths.STATE} /etc/systemd/system/kubelet* 2>/dev/null",
+    "mounts": f"grep -E ' ({paths.KUBELET}/|/run/containerd/|/run/netns/cni-[^t])' /proc/self/mounts",
+    "interfaces": "ls /sys/class/net | grep -E 'cni|flannel|veth|kube'",
+    "routes": "ip route | grep -F 10.244.",
+    "rules": "iptables-save | grep -E 'KUBE-|FLANNEL-|cbr0'; nft list tables | grep -E 'kube|flannel'",
+    "files": f"ls -d {paths.KUBERNETES}/[!t]*.conf {paths.MANIFESTS}/* {paths.BINARIES}/k* {paths.KUBELET}/[!t]* "
+    f"{paths.CNI_CONFIG}/[!9]* /var/lib/cni/[!nr]* /var/lib/cni/*/[!t]* /var/lib/etcd/* /var/lib/containerd/* "
+    f"{paths.STATE} /etc/systemd/system/kubelet* /etc/*/*kubestrap* /run/flannel /run/containerd /run/nri "
+    "/run/netns/cni-[!t]* /var/log/pods /var/log/containers 2>/dev/null",
     "hosts": "grep kubestrap /etc/hosts",
 }
 
 
-@dataclass
-class Course:
-    """What was seen on the way."""
-
-    cluster: Cluster
-    mounted: subprocess.CompletedProcess[str]
-    mounted_kubelet: str
-    unconfirmed: subprocess.CompletedProcess[str]
-    unconfirmed_kubelet: str
-    first: subprocess.CompletedProcess[str]
-    left: dict[tuple[str, str], str]
-    foreign: str
-    second: subprocess.CompletedProcess[str]
-
-
 @pytest.fixture(scope="module")
-def course(new_cluster: Callable[[str, int], AbstractContextManager[Cluster]]) -> Iterator[Course]:
+def machines(new_cluster: Callable[[str, int], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    """A cluster with things of others on its machines, and a Pod that its budget keeps where it is."""
     with new_cluster("reset", 2) as cluster:
         cluster.kubestrap("init")
         cluster.kubestrap("join")
-        cluster.wait_ready(["cp1", "worker1"])
-        cluster.on("cp1", f"for file in {' '.join(FOREIGN)}; do echo theirs > $file; done; iptables -A {RULE}")
-
-        cluster.on("worker1", f"mkdir {paths.KUBERNETES}/far && mount -t tmpfs far {paths.KUBERNETES}/far")
-        mounted = cluster.kubestrap("reset", "--yes", "--limit", "worker1", status=None)
-        mounted_kubelet = cluster.ssh("worker1", "systemctl is-active kubelet").stdout
-        cluster.on("worker1", f"umount {paths.KUBERNETES}/far && rmdir {paths.KUBERNETES}/far")
-
-        unconfirmed = cluster.kubestrap("reset", status=None)
-        unconfirmed_kubelet = cluster.ssh("cp1", "systemctl is-active kubelet").stdout
-
-        interrupt(cluster, "worker1")
-        first = cluster.kubestrap("reset", "--yes", status=None)
-        left = {
-            (machine, what): cluster.ssh(machine, command).stdout
-            for machine in ("cp1", "worker1")
-            for what, command in LEFTOVERS.items()
-        }
-        foreign = cluster.ssh("cp1", f"ls {' '.join(FOREIGN)}; iptables -S INPUT").stdout
-        second = cluster.kubestrap("reset", "--yes", status=None)
-        yield Course(cluster, mounted, mounted_kubelet, unconfirmed, unconfirmed_kubelet, first, left, foreign, second)
+        cluster.wait_ready(BOTH)
+        run_web(cluster)
+        for machine in BOTH:
+            cluster.on(machine, MAKE_FOREIGN)
+        yield cluster
 
 
-def interrupt(cluster: Cluster, machine: str) -> None:
-    """Begin a reset, and kill it as soon as it has stopped the kubelet."""
-    environment = {"HOME": str(cluster.home), "PATH": "/nonexistent", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bootstrap", "reset", "--yes", "--limit", machine]
-    run = subprocess.Popen(command, cwd=cluster.home, env=environment, stdin=subprocess.DEVNULL)
+@pytest.fixture(scope="module", autouse=True)
+def foreign(machines: Cluster) -> dict[str, str]:
+    """What others have on the machines, before anything was reset."""
+    return {machine: machines.on(machine, SHOW_FOREIGN) for machine in BOTH}
+
+
+def run_web(cluster: Cluster) -> None:
+    """Have one Pod with a port of the machine and data there, which must not be evicted."""
+    image = cluster.on("worker1", "ctr -n k8s.io images ls -q | grep -m 1 agnhost").strip()
+    labels = {"app": "web"}
+    container = {
+        "name": "web",
+        "image": image,
+        "imagePullPolicy": "Never",
+        "args": ["netexec", "--http-port=8080"],
+        "ports": [{"containerPort": 8080, "hostPort": 8081}],
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [{"name": "data", "emptyDir": {"medium": "Memory"}}],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}},
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
+    }
+    for manifest in (deployment, budget):
+        cluster.kubectl("create -f -", stdin=json.dumps(manifest))
+    cluster.kubectl("rollout status deployment web --timeout 240s")
+
+
+def is_untouched(cluster: Cluster, *, cordoned: bool = False) -> bool:
+    """Say whether the worker is in the cluster, and its kubelet runs."""
+    unschedulable = cluster.get("node worker1")["spec"].get("unschedulable", False)
+    return unschedulable is cordoned and cluster.on("worker1", "systemctl is-active kubelet").strip() == "active"
+
+
+def leftovers(cluster: Cluster, machine: str) -> dict[str, str]:
+    found = {what: cluster.ssh(machine, command).stdout for what, command in LEFTOVERS.items()}
+    return {what: text for what, text in found.items() if text}
+
+
+@pytest.mark.parametrize("place", [f"{paths.KUBERNETES}/far", f"{paths.KUBELET}/pods/far", "/run/containerd/far"])
+def test_f34_a_mount_of_others_is_named_and_nothing_is_changed(machines: Cluster, place: str) -> None:
+    machines.on("worker1", f"mkdir {place} && mount -t tmpfs far {place}")
     try:
-        deadline = time.monotonic() + 120
-        while cluster.ssh(machine, "systemctl is-active kubelet").stdout.strip() == "active":
-            assert time.monotonic() < deadline, "reset did not stop the kubelet"
+        said = machines.kubestrap("reset", "--yes", "--limit", "worker1", status=1).stderr
+        assert f"mounted at {place};" in said
+        assert is_untouched(machines)
     finally:
+        machines.on("worker1", f"umount {place} && rmdir {place}")
+
+
+def test_f34_kubernetes_that_has_no_receipt_is_left_to_who_made_it(machines: Cluster) -> None:
+    machines.on("worker1", f"mv {paths.RECEIPT} /root/receipt")
+    try:
+        said = machines.kubestrap("reset", "--yes", "--limit", "worker1", status=1).stderr
+    finally:
+        machines.on("worker1", f"mv /root/receipt {paths.RECEIPT}")
+    assert f"Kubernetes is here ({paths.KUBELET_CONF} {paths.KUBELET_CONFIG}), but no receipt of kubestrap" in said
+    assert "kubeadm reset" in said
+    assert is_untouched(machines)
+
+
+def test_without_a_terminal_it_needs_to_be_told_yes(machines: Cluster) -> None:
+    said = machines.kubestrap("reset", status=2).stderr
+    assert "--yes" in said
+    assert is_untouched(machines)
+
+
+def test_f34_a_machine_whose_cluster_does_not_answer_is_not_reset(machines: Cluster) -> None:
+    hurry(machines)
+    rule = "INPUT -p tcp --dport 6443 -j REJECT --reject-with tcp-reset"
+    machines.on("cp1", f"iptables -I {rule}")
+    try:
+        said = machines.kubestrap("reset", "--yes", "--limit", "worker1", status=5).stderr
+    finally:
+        machines.on("cp1", f"iptables -D {rule}")
+    assert "worker1: its Node could not be taken out of the cluster: cp1: the API server at" in said
+    assert "--force" in said
+    assert is_untouched(machines)
+
+
+def test_f34_a_node_whose_pods_may_not_leave_is_not_reset(machines: Cluster) -> None:
+    hurry(machines)
+    said = machines.kubestrap("reset", "--yes", "--limit", "worker1", status=10).stderr
+    assert "waited 5 s for Pods to leave the Node: default/web-" in said
+    assert "The disruption budget web needs 1 healthy pods and has 1 currently" in said
+    assert is_untouched(machines, cordoned=True)
+
+
+def hurry(cluster: Cluster) -> None:
+    def change(inventory: dict[str, Any]) -> None:
+        inventory["cluster"]["timeouts"] = {"kubernetesAPICall": "5s", "drain": "5s"}
+
+    cluster.write_inventory(BOTH, change)
+
+
+def test_f34_a_node_leaves_the_cluster_before_its_machine_is_touched(machines: Cluster) -> None:
+    machines.write_inventory(BOTH)
+    machines.kubectl("delete pdb web")
+    with machines.start("reset", "--yes", "--limit", "worker1") as run:
+        said = kills.until(run, r"^worker1 +drain +changed")
+        said += kills.until(run, r"Node worker1: deleted")
+        deadline = time.monotonic() + 120
+        while machines.ssh("worker1", "systemctl is-active kubelet").stdout.strip() == "active":
+            assert time.monotonic() < deadline, "reset did not stop the kubelet"
         run.kill()
-        run.wait()
+    assert "keeps data on the machine, which are lost with it (emptyDir data)" in said
+    assert [line for line in said.splitlines() if "Pod default/web-" in line and line.endswith(": evicted")]
+    assert [item["metadata"]["name"] for item in machines.get("nodes")["items"]] == ["cp1"]
+    assert all(pod["spec"].get("nodeName") != "worker1" for pod in machines.get("pods -l app=web")["items"])
 
 
-def test_a_mount_of_others_is_named_and_nothing_is_changed(course: Course) -> None:
-    assert course.mounted.returncode == 1, course.mounted.stderr
-    assert f"mounted at {paths.KUBERNETES}/far" in course.mounted.stderr
-    assert course.mounted_kubelet.strip() == "active"
+def test_f34_a_reset_that_was_killed_is_finished_by_another(machines: Cluster, foreign: dict[str, str]) -> None:
+    said = machines.kubestrap("reset", "--yes", "--limit", "worker1").stderr
+    assert leftovers(machines, "worker1") == {}
+    assert machines.on("worker1", SHOW_FOREIGN) == foreign["worker1"]
+    assert f"worker1: {paths.KUBELET}/theirs stays: not of kubestrap" in said
+    machines.wait_ready(["cp1"])
 
 
-def test_without_a_terminal_it_needs_to_be_told_yes(course: Course) -> None:
-    assert course.unconfirmed.returncode == 2, course.unconfirmed.stderr
-    assert "--yes" in course.unconfirmed.stderr
-    assert course.unconfirmed_kubelet.strip() == "active"
+def test_f34_what_others_put_there_stays_and_is_told(machines: Cluster, foreign: dict[str, str]) -> None:
+    said = machines.kubestrap("reset", "--yes").stderr
+    assert "worker1: nothing to do" in said
+    assert leftovers(machines, "cp1") == {}
+    assert machines.on("cp1", SHOW_FOREIGN) == foreign["cp1"]
+    for path in FILES:
+        if paths.BINARIES not in path:
+            assert f"cp1: {path} stays: not of kubestrap" in said or f"cp1: {path.rpartition('/')[0]} stays" in said
+    assert "cp1: kernel state (modules, sysctls) stays: in force until the next boot" in said
 
 
-def test_a_reset_that_was_killed_is_finished_by_another(course: Course) -> None:
-    assert course.first.returncode == 0, course.first.stderr
+def test_f34_a_second_reset_has_nothing_to_do(machines: Cluster) -> None:
+    assert machines.kubestrap("reset", "--yes").stderr.count("nothing to do") == 2
 
 
-@pytest.mark.parametrize("what", LEFTOVERS)
-@pytest.mark.parametrize("machine", ["cp1", "worker1"])
-def test_nothing_of_ours_is_left(course: Course, machine: str, what: str) -> None:
-    assert course.left[machine, what] == ""
-
-
-def test_what_others_put_there_stays_and_is_told(course: Course) -> None:
-    assert course.foreign.splitlines()[: len(FOREIGN)] == sorted(FOREIGN)
-    assert f"-A {RULE}" in course.foreign.splitlines()
-    for path in FOREIGN[:3]:
-        assert f"cp1: {path} stays: not of kubestrap" in course.first.stderr
-
-
-def test_a_second_reset_has_nothing_to_do(course: Course) -> None:
-    assert course.second.returncode == 0, course.second.stderr
-    assert course.second.stderr.count("nothing to do") == 2
-
-
-def test_a_cluster_can_be_made_again(course: Course) -> None:
-    course.cluster.kubestrap("init")
-    course.cluster.wait_ready(["cp1"])
-
-
-def test_the_machine_can_be_joined_again(course: Course) -> None:
-    course.cluster.kubestrap("join")
-    course.cluster.wait_ready(["worker1"])
+def test_f34_a_cluster_can_be_made_again_and_taken_apart_where_tools_are_missing(
+    machines: Cluster, foreign: dict[str, str]
+) -> None:
+    machines.kubestrap("init")
+    machines.kubestrap("join")
+    machines.wait_ready(BOTH)
+    run_web(machines)
+    tools = '"$(readlink -f /usr/sbin/iptables)" /usr/sbin/nft'
+    for machine in BOTH:
+        machines.on(machine, f"chmod a-x {tools}")
+    machines.kubestrap("reset", "--yes")
+    for machine in BOTH:
+        machines.on(machine, f"chmod a+x {tools}")
+        assert leftovers(machines, machine) == {}
+        assert machines.on(machine, SHOW_FOREIGN) == foreign[machine]
