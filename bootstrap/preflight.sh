@@ -214,7 +214,7 @@ if [ "$was" ] && { [ "${address:-$was}" != "$was" ] || { has ip && ! addresses |
 	is=${address:-$(addresses | tr '\n' ' ')}
 	what="its address was $was when it became a Node, and is ${is% } now; ${places% } hold the old one"
 	if [ "$role" = control-plane ]; then
-		error NodeAddress "$what, and so do certificates" "give the machine $was again; or let init write all of these anew, by ignoring this check: the API is away meanwhile, and a join then tells the workers"
+		error NodeAddress "$what, and so do certificates" "give the machine $was again, or set nodeAddress to it where it has both"
 	else
 		warning NodeAddress "$what" 'nothing to do: this run gives the kubelet the new one'
 	fi
