@@ -35,7 +35,7 @@ def verify(
 
     if list_:
         checks = verifying.describe()
-        text = "\n".join(f"{name:<26}{on:<15}{says}" for name, on, says in checks)
+        text = "\n".join(f"{name:<29}{on:<15}{says}" for name, on, says in checks)
         output.result({"checks": [{"id": name, "on": on, "text": says} for name, on, says in checks]}, text)
         return
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))

@@ -9,7 +9,7 @@ import pytest
 
 from bootstrap import cli, errors
 from bootstrap.values import ProblemId
-from tools import inventory_docs
+from tools import checks_docs, inventory_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -20,6 +20,10 @@ def test_the_inventorys_document_shows_the_models_as_they_are() -> None:
         inventory_docs.DOCUMENT.write_text(inventory_docs.document())
     told = "run python -m tools.inventory_docs"
     assert inventory_docs.DOCUMENT.read_text() == inventory_docs.document(), told
+
+
+def test_the_list_of_checks_shows_the_checks_as_they_are() -> None:
+    assert checks_docs.DOCUMENT.read_text() == checks_docs.document(), "run python -m tools.checks_docs"
 
 
 def test_every_kind_of_mistake_is_documented() -> None:

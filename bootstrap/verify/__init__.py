@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from bootstrap import spec
 from bootstrap.connections import connected
@@ -18,7 +20,13 @@ from bootstrap.site import Contents
 from bootstrap.transport.base import Host
 from bootstrap.verify import smoke
 from bootstrap.verify.catalogue import CATALOGUE
-from bootstrap.verify.subject import Check, Machine, Subject
+from bootstrap.verify.subject import Check, Machine, Remembering, Subject
+
+AT_ONCE = 3
+"""Checks that are made on a machine at the same time.
+
+OpenSSH's server allows ten sessions on a connection, and counts one that has ended until it gets round to it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,10 @@ def verify(
 
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
-            return list(_made(see(connections.hosts[name]), subject, checks))
+            wanted = [check for check in checks if check.applies(subject.host, inventory)]
+            machine = Remembering(see(connections.hosts[name]))
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                return list(pool.map(partial(made, machine, subject), wanted))
 
         done, failures = attempt(list(connections.hosts), work)
         for found in done.values():
@@ -93,15 +104,22 @@ def _testinfra() -> Callable[[Host], Machine]:
     return machine
 
 
-def _made(machine: Machine, subject: Subject, checks: Sequence[Check]) -> Iterator[Outcome]:
-    for check in checks:
-        if check.applies(subject.host, subject.inventory):
-            try:
-                problems = tuple(check.run(machine, subject))
-            except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as error:
-                # What a machine answers may be anything; a check that cannot read it has failed, not verify.
-                problems = (f"could not be checked: {error or type(error).__name__}",)
-            yield Outcome(subject.host.name, check.id, problems)
+def made(machine: Machine, subject: Subject, check: Check) -> Outcome:
+    """Make one check on a machine. One that cannot read what the machine answers has failed; raises `HostError`."""
+    try:
+        problems = tuple(check.run(machine, subject))
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        problems = (f"could not be checked: {error or type(error).__name__}",)
+    return Outcome(subject.host.name, check.id, problems)
 
 
 def _namespace() -> str:

@@ -1,7 +1,8 @@
 """The smoke test: what a cluster is for, tried in a namespace of its own, which is gone afterwards.
 
-A Deployment is rolled out over the workers, its Service reached by address and by name from a Pod on every node, and
-logs and exec work.
+A Deployment is rolled out over the workers, and a Pod runs on every node. From each of those the Deployment's Service
+is reached by address (which is the node's own kube-proxy at work) and by name (DNS), and the Pods of the other nodes by
+theirs; logs and exec work.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,15 +22,24 @@ UNTIL = "kubestrap.io/verify-until"
 """Label of the test's namespace: by when the test is over, in seconds of the control-plane machine's clock."""
 PORT = 8080
 AGNHOST = "/agnhost"
+ALL_PAIRS = 12
+"""Nodes up to which every Pod tries every other. Among more, each tries its two neighbours in a ring."""
+AT_ONCE = 4
+"""Commands on the control-plane machine at the same time: OpenSSH's server allows ten sessions on a connection, and
+counts one that has ended until it gets round to it."""
 TEXTS: Mapping[str, str] = {
     "smoke/rollout": "A Deployment is rolled out over the workers, and a Pod runs on every node",
     "smoke/exec": "Commands can be run in Pods",
     "smoke/logs": "The logs of Pods can be read",
+    "smoke/pods": "Pods of every two nodes reach each other, both ways",
     "smoke/service-address": "A Service is reached by its address from a Pod on every node",
     "smoke/service-name": "A Service is reached by its name from a Pod on every node",
     "smoke/clean-up": "What the smoke test made is gone afterwards",
 }
 """The parts, in order, and what each says of a cluster."""
+
+Attempt = Callable[[], str]
+"""Tries something once, and gives why it failed: nothing where it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +84,23 @@ class Smoke:
         pods = self._pods()
         clients = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "client" and _is_ready(pod)]
         servers = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "server" and _is_ready(pod)]
-        for part, work in (
-            ("smoke/exec", self._exec),
-            ("smoke/logs", self._logs),
-            ("smoke/service-address", self._by_address),
-            ("smoke/service-name", self._by_name),
-        ):
-            nobody = () if clients and servers else ("no Pods run that it could be tried with",)
-            yield Part(part, nobody or tuple(work(clients, servers)))
+        domain = self._inventory.cluster.networking.dns_domain
+        by_name = f"server.{self._namespace}.svc.{domain}:80"
+        by_address = self._service() if servers else ""
+        served = clients if servers else []
+        attempts: dict[str, list[Attempt]] = {
+            "smoke/exec": [partial(self._exec, pod) for pod in clients],
+            "smoke/logs": [partial(self._logs, pod) for pod in servers],
+            "smoke/pods": [partial(self._reached, one, _target(other), _on(other)) for one, other in pairs(clients)],
+            "smoke/service-address": [partial(self._reached, pod, by_address) for pod in served],
+            "smoke/service-name": [partial(self._reached, pod, by_name) for pod in served],
+        }
+        nobody = () if clients and servers else ("no Pods run that it could be tried with",)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            begun = {part: [pool.submit(attempt) for attempt in each] for part, each in attempts.items()}
+            for part, each in begun.items():
+                problems = tuple(filter(None, (future.result() for future in each)))
+                yield Part(part, problems or nobody)
 
     def _rollout(self) -> Iterator[str]:
         applied = self._kubectl("apply --filename -", stdin=self._manifests(), seconds=60)
@@ -94,38 +114,24 @@ class Smoke:
                 yield f"{what}: {why}"
         for pod in self._pods():
             if not _is_ready(pod):
-                yield f"{pod['metadata']['name']}{_where(pod)}: {_why(pod)}"
+                yield f"{_on(pod)}: {_why(pod)}"
 
-    def _exec(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
-        for pod in clients:
-            why = self._kubectl(f"exec {pod['metadata']['name']} -- {AGNHOST} --version", seconds=30)
-            if why:
-                yield f"in {pod['metadata']['name']}{_where(pod)}: {why}"
+    def _exec(self, pod: Any) -> str:
+        why = self._kubectl(f"exec {_name(pod)} -- {AGNHOST} --version", seconds=30)
+        return why and f"in {_on(pod)}: {why}"
 
-    def _logs(self, _: Sequence[Any], servers: Sequence[Any]) -> Iterator[str]:
-        for pod in servers:
-            name = pod["metadata"]["name"]
-            why = self._kubectl(f"logs {name}", seconds=30, expect=b"HTTP server")
-            if why:
-                yield f"of {name}{_where(pod)}: {why}"
+    def _logs(self, pod: Any) -> str:
+        why = self._kubectl(f"logs {_name(pod)}", seconds=30, expect=b"HTTP server")
+        return why and f"of {_on(pod)}: {why}"
 
-    def _by_address(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
+    def _reached(self, pod: Any, target: str, of: str = "") -> str:
+        connect = f"exec {_name(pod)} -- {AGNHOST} connect --timeout 5s '{target}'"
+        why = _until(self._limits.reach, partial(self._kubectl, connect, seconds=30))
+        return why and f"{of and f'{of}, '}{target} from {_on(pod)}: {why}"
+
+    def _service(self) -> str:
         result = self._run("get service server --output jsonpath={.spec.clusterIP}", seconds=30)
-        address = result.stdout.decode().strip()
-        target = f"[{address}]:80" if ":" in address else f"{address}:80"
-        yield from self._reached(clients, target)
-
-    def _by_name(self, clients: Sequence[Any], _: Sequence[Any]) -> Iterator[str]:
-        domain = self._inventory.cluster.networking.dns_domain
-        yield from self._reached(clients, f"server.{self._namespace}.svc.{domain}:80")
-
-    def _reached(self, clients: Sequence[Any], target: str) -> Iterator[str]:
-        for pod in clients:
-            name = pod["metadata"]["name"]
-            connect = f"exec {name} -- {AGNHOST} connect --timeout 5s '{target}'"
-            why = _until(self._limits.reach, partial(self._kubectl, connect, seconds=30))
-            if why:
-                yield f"{target} from {name}{_where(pod)}: {why}"
+        return _socket(result.stdout.decode().strip(), 80)
 
     def _clean_up(self) -> Iterator[str]:
         limit = self._limits.clean_up
@@ -175,8 +181,7 @@ class Smoke:
     def _manifests(self) -> bytes:
         workers = [host for host in self._inventory.hosts if not host.is_control_plane]
         everywhere = [{"operator": "Exists"}]
-        server = _pod("server", self._image, ["netexec", f"--http-port={PORT}"], [] if workers else everywhere)
-        server["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": PORT}}
+        server = _pod("server", self._image, [] if workers else everywhere)
         server["spec"]["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
@@ -191,9 +196,7 @@ class Smoke:
         objects = [
             namespace,
             _object("apps/v1", "Deployment", "server", spec=_selecting(server, replicas=max(2, len(workers)))),
-            _object(
-                "apps/v1", "DaemonSet", "client", spec=_selecting(_pod("client", self._image, ["pause"], everywhere))
-            ),
+            _object("apps/v1", "DaemonSet", "client", spec=_selecting(_pod("client", self._image, everywhere))),
             _object(
                 "v1",
                 "Service",
@@ -212,16 +215,43 @@ def _selecting(template: Any, **fields: Any) -> dict[str, Any]:
     return {"selector": {"matchLabels": template["metadata"]["labels"]}, "template": template, **fields}
 
 
-def _pod(app: str, image: str, arguments: Sequence[str], tolerations: Sequence[Any]) -> dict[str, Any]:
+def _pod(app: str, image: str, tolerations: Sequence[Any]) -> dict[str, Any]:
+    container = {
+        "name": app,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["netexec", f"--http-port={PORT}"],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1},
+    }
     return {
         "metadata": {"labels": {"app": app}},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": False,
             "tolerations": list(tolerations),
-            "containers": [{"name": app, "image": image, "imagePullPolicy": "IfNotPresent", "args": list(arguments)}],
+            "containers": [container],
         },
     }
+
+
+def pairs(pods: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    """Give who is to try whom: every two, both ways; of more than `ALL_PAIRS` only neighbours in a ring."""
+    count = len(pods)
+    for at, one in enumerate(pods):
+        others = range(count) if count <= ALL_PAIRS else sorted({(at - 1) % count, (at + 1) % count})
+        yield from ((one, pods[other]) for other in others if other != at)
+
+
+def _target(pod: Any) -> str:
+    return _socket(pod["status"]["podIP"], PORT)
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _name(pod: Any) -> str:
+    return str(pod["metadata"]["name"])
 
 
 def _is_ready(pod: Any) -> bool:
@@ -229,9 +259,9 @@ def _is_ready(pod: Any) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
-def _where(pod: Any) -> str:
+def _on(pod: Any) -> str:
     node = pod["spec"].get("nodeName")
-    return f" on {node}" if node else ""
+    return f"{_name(pod)} on {node}" if node else _name(pod)
 
 
 def _why(pod: Any) -> str:

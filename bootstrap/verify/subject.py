@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 from bootstrap import spec
@@ -21,24 +23,36 @@ class Ran(Protocol):
     stderr: str
 
 
-class Service(Protocol):
-    """testinfra's `Service`."""
-
-    is_running: bool
-    is_enabled: bool
-
-
 class Machine(Protocol):
     """testinfra's `Host`."""
 
     def run(self, command: str, *args: str) -> Ran:
         """Run a command, with `args` quoted into its `%s`."""
 
-    def service(self, name: str) -> Service:
-        """Give a service by its name."""
 
-    def exists(self, command: str) -> bool:
-        """Say whether a command is there."""
+class Remembering:
+    """A machine that is asked each thing once: checks change nothing, so what it answered may be told again.
+
+    Several threads may ask it at the same time.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._answers: dict[tuple[str, ...], Future[Ran]] = {}
+        self._lock = Lock()
+
+    def run(self, command: str, *args: str) -> Ran:
+        """Run a command, or tell what it said before. What it raised is raised again."""
+        answer: Future[Ran] = Future()
+        with self._lock:
+            known = self._answers.setdefault((command, *args), answer)
+        if known is answer:
+            try:
+                answer.set_result(self._machine.run(command, *args))
+            except BaseException as error:
+                answer.set_exception(error)
+                raise
+        return known.result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
+import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bootstrap.site import Contents
 from bootstrap.spec import Host, Inventory
 from bootstrap.transport.local import LocalHost
-from bootstrap.verify import catalogue, names
+from bootstrap.verify import asking, in_cluster, made, names, on_control_planes, on_machines
 from bootstrap.verify.backend import machine
 from bootstrap.verify.catalogue import CATALOGUE
-from bootstrap.verify.subject import Subject
+from bootstrap.verify.subject import Remembering, Subject
 
 DAY = datetime.timedelta(days=1)
 
@@ -35,11 +38,13 @@ class Answering:
     """A machine that answers every command with what it was told to."""
 
     answers: Sequence[str]
+    rc: int = 0
+    stderr: str = ""
     commands: list[str] = field(default_factory=list)
 
     def run(self, command: str, *args: str) -> Said:
         self.commands.append(command % args if args else command)
-        return Said(self.answers[len(self.commands) - 1])
+        return Said(self.answers[len(self.commands) - 1], self.rc, self.stderr)
 
 
 def subject(**cluster: object) -> Subject:
@@ -52,7 +57,7 @@ def pair(name: str) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), ec.generate_private_key(ec.SECP256R1())
 
 
-def mint(name: str, ca: tuple[x509.Name, ec.EllipticCurvePrivateKey], begin: int, end: int) -> str:
+def mint(name: str, ca: tuple[x509.Name, ec.EllipticCurvePrivateKey], begin: float, end: float) -> str:
     """A certificate of `ca`, valid from `begin` to `end`, in days from now."""
     now = datetime.datetime.now(datetime.UTC)
     subject, key = pair(name)
@@ -85,24 +90,24 @@ CA = pair("ca")
 )
 def test_a_certificate_is_told_before_it_expires(begin: int, end: int, complaint: str | None) -> None:
     ca = mint("ca", CA, -400, 3650)
-    found = list(catalogue._certificate("x.crt", mint("leaf", CA, begin, end), ca))
+    found = list(asking.certificate("x.crt", mint("leaf", CA, begin, end), ca))
     assert (not found) if complaint is None else (len(found) == 1 and complaint in found[0])
 
 
 def test_a_certificate_of_another_ca_is_told() -> None:
-    (found,) = catalogue._certificate("x.crt", mint("leaf", pair("other"), -1, 364), mint("ca", CA, -1, 3650))
+    (found,) = asking.certificate("x.crt", mint("leaf", pair("other"), -1, 364), mint("ca", CA, -1, 3650))
     assert "not signed by its CA (CN=ca)" in found
 
 
 def test_a_missing_certificate_is_told() -> None:
-    (found,) = catalogue._certificate("x.crt", "", mint("ca", CA, -1, 3650))
+    (found,) = asking.certificate("x.crt", "", mint("ca", CA, -1, 3650))
     assert "not there" in found
 
 
 def test_modes_and_owners_are_told_apart() -> None:
     seen = Answering(["600 root /a\n644 root /b\n600 nobody /d with blank\n"])
     wanted = dict.fromkeys(["/a", "/b", "/c", "/d with blank"], "600")
-    assert [text.split(" ", 1)[0] for text in catalogue._modes(seen, wanted)] == ["/b", "/c", "/d"]
+    assert [text.split(" ", 1)[0] for text in asking.modes(seen, wanted)] == ["/b", "/c", "/d"]
 
 
 def test_names_are_unique_and_every_check_says_something() -> None:
@@ -117,22 +122,152 @@ def test_a_check_of_the_cluster_is_made_from_one_machine() -> None:
     assert [host.name for host in inventory.hosts if check.applies(host, inventory)] == ["m1"]
 
 
-def test_listening_sockets_are_read_from_the_kernel() -> None:
-    rows = "".join(f" 0: 00000000:{port:04X} 00000000:0000 0A 0 0 0\n" for port in (10250, 6443, 10257, 2379, 2380))
-    rows += f" 0: 00000000:{10259:04X} 0100007F:1234 01 0 0 0\n"
-    assert list(catalogue.ports(Answering([rows]), subject())) == ["nobody listens on TCP port 10259"]
+def test_listening_sockets_and_their_holders_are_read_from_the_kernel() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # holds its port, and does not listen
+        found = asking.listeners(machine(LocalHost("m1")))
+        program = Path("/proc/self/comm").read_text().strip()
+        assert found[listening.getsockname()[1]] == {program}
+        assert bound.getsockname()[1] not in found
+
+
+def test_each_port_is_held_against_its_component() -> None:
+    rows = {10250: "kubelet", 10248: "kubelet", 6443: "nginx", 10256: "kube-proxy", 10257: "kube-controller"}
+    rows |= {2379: "etcd", 2380: "etcd", 2381: "etcd"}
+    text = "".join(f"{port:04X} {program}\n" for port, program in rows.items())
+    assert list(on_machines.ports(Answering([text]), subject())) == ["nobody listens on TCP port 10259"]
+    assert list(on_machines.port_owners(Answering([text]), subject())) == [
+        "TCP port 6443 is nginx's, not kube-apiserver's"
+    ]
+
+
+def test_a_clock_that_is_certainly_apart_is_told() -> None:
+    assert list(on_machines.clock(Answering([f"{time.time():.9f}\n"]), subject())) == []
+    (found,) = on_machines.clock(Answering([f"{time.time() - 60:.9f}\n"]), subject())
+    assert found.startswith("its clock is 60 s behind")
+
+
+def test_a_database_of_etcd_that_is_nearly_full_is_told() -> None:
+    # As etcd 3.6 answers, which gives numbers of 64 bits as text, and leaves out those that are 0.
+    status = {"header": {"member_id": "17"}, "version": "3.6.5", "dbSize": str(90 << 20), "leader": "17"}
+    full = json.dumps({**status, "dbSizeQuota": str(100 << 20)})
+    roomy = json.dumps({**status, "dbSizeQuota": str(2 << 30)})
+    assert list(on_control_planes.etcd_size(Answering([roomy]), subject())) == []
+    (found,) = on_control_planes.etcd_size(Answering([full]), subject())
+    assert "90 of 100 MiB" in found
+    del status["leader"]
+    assert list(on_control_planes.etcd_size(Answering([json.dumps(status)]), subject())) == ["there is no leader"]
+
+
+def test_an_alarm_of_etcd_is_told() -> None:
+    status: dict[str, object] = {"header": {"member_id": "17"}, "dbSize": "1", "leader": "17"}
+    assert list(on_control_planes.etcd_alarms(Answering([json.dumps(status)]), subject())) == []
+    status["errors"] = ["memberID:17 alarm:NOSPACE "]
+    found = list(on_control_planes.etcd_alarms(Answering([json.dumps(status)]), subject()))
+    assert found == ["memberID:17 alarm:NOSPACE "]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "late"),
+    [(-300, 65, False), (-350, 15, True), (-9.4, 0.6, False), (-9.6, 0.4, True)],
+)
+def test_a_kubelet_that_does_not_renew_its_certificate_is_told(begin: float, end: float, late: bool) -> None:
+    seen = Answering(["rotateCertificates: true\n", mint("kubelet", CA, begin, end)])
+    assert bool(list(on_machines.kubelet_rotation(seen, subject()))) == late
+
+
+def test_only_restarts_that_are_recent_and_no_part_of_starting_are_told() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+
+    def pod(name: str, started: int, ended: int) -> dict[str, object]:
+        """One that started, and one of whose containers ended, so many minutes ago."""
+        times = [f"{now - datetime.timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}" for minutes in (started, ended)]
+        last = {"terminated": {"finishedAt": times[1], "reason": "Error", "exitCode": 1}}
+        status = {"startTime": times[0], "containerStatuses": [{"name": "c", "lastState": last}]}
+        return {"metadata": {"namespace": "kube-system", "name": name}, "status": status}
+
+    pods = {"items": [pod("early", 5, 4), pod("old", 90, 60), pod("recent", 90, 5)]}
+    (found,) = in_cluster.restarts(Answering([json.dumps(pods), json.dumps({"items": []})]), subject())
+    assert found.startswith("kube-system/recent: c at ")
+
+
+def test_what_differs_is_named_with_its_place() -> None:
+    wanted = {"a": {"b": 1, "c": "1m"}, "d": [], "e": "x"}
+    assert list(asking.unlike(wanted, {"a": {"b": 1, "c": "1m0s", "more": 2}, "e": "x"})) == []
+    assert list(asking.unlike(wanted, {"a": {"b": 2, "c": "2m"}})) == [
+        "a.b is 2, not 1",
+        "a.c is '2m', not '1m'",
+        "e is None, not 'x'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("192.0.2.1 api.kubernetes.cluster.local\n127.0.0.1 localhost\n", None),
+        ("# 192.0.2.7 api.kubernetes.cluster.local\n192.0.2.1 x api.kubernetes.cluster.local\n", None),
+        ("127.0.0.1 localhost\n", "is not in it"),
+        ("192.0.2.1 api.kubernetes.cluster.local\n192.0.2.7 api.kubernetes.cluster.local\n", "192.0.2.1, 192.0.2.7"),
+    ],
+)
+def test_a_stale_entry_for_the_endpoint_is_told(lines: str, told: str | None) -> None:
+    found = list(on_machines.endpoint_entry(Answering([lines]), subject()))
+    assert (found == []) if told is None else (told in found[0])
+
+
+@pytest.mark.parametrize(("left", "told"), [(160, False), (140, True)])
+def test_disks_are_held_against_the_kubelets_limits(left: int, told: bool) -> None:
+    rows = "".join(
+        f"/dev/vda 1000 {1000 - left} {left} 86% {place}\n" for place in ("/", "/", "/", "/", "/images", "/")
+    )
+    found = list(on_machines.disk_space(Answering([rows]), subject()))
+    assert found == (["/images (/dev/vda), which holds /var/lib/containerd: 14 % left, under 15 %"] if told else [])
+    eased = subject(kubelet={"config": {"evictionHard": {"imagefs.available": "5%"}}})
+    assert list(on_machines.disk_space(Answering([rows]), eased)) == []
+
+
+def test_nobody_is_refused_in_either_word() -> None:
+    words = (
+        "error: You must be logged in to the server (the server has asked for the client to provide credentials)",
+        'Error from server (Forbidden): nodes is forbidden: User "system:anonymous" cannot list resource "nodes"',
+    )
+    for word in words:
+        assert list(asking.refuses(Answering([""], rc=1, stderr=word), "https://x", "/y")) == []
+    assert list(asking.refuses(Answering(["[]"]), "https://x", "/y")) == ["https://x/y is given to anybody"]
+    (found,) = asking.refuses(Answering([""], rc=1, stderr="connection refused"), "https://x", "/y")
+    assert "connection refused" in found
+
+
+def test_a_machine_is_asked_each_thing_once() -> None:
+    seen = Answering(["a", "b"])
+    once = Remembering(seen)
+    assert [once.run("x %s", "1").stdout, once.run("x %s", "2").stdout, once.run("x %s", "1").stdout] == ["a", "b", "a"]
+    assert seen.commands == ["x 1", "x 2"]
+
+
+def test_what_a_machine_could_not_be_asked_is_raised_for_everybody_who_asks() -> None:
+    once = Remembering(Answering([]))
+    for _ in range(2):
+        with pytest.raises(IndexError):
+            once.run("x")
+
+
+def test_a_check_that_cannot_read_an_answer_has_failed() -> None:
+    (check,) = [check for check in CATALOGUE if check.id == "clock"]
+    outcome = made(Answering(["no such thing\n"]), subject(), check)
+    assert outcome.problems[0].startswith("could not be checked: could not convert string to float")
 
 
 def test_swap_is_no_matter_where_kubelets_bear_it() -> None:
     swaps = "Filename Type\n/dev/sda2 partition\n"
-    assert list(catalogue.swap(Answering([swaps]), subject())) == ["in use: /dev/sda2"]
-    assert list(catalogue.swap(Answering([swaps]), subject(kubelet={"config": {"failSwapOn": False}}))) == []
+    assert list(on_machines.swap(Answering([swaps]), subject())) == ["in use: /dev/sda2"]
+    assert list(on_machines.swap(Answering([swaps]), subject(kubelet={"config": {"failSwapOn": False}}))) == []
 
 
 def test_several_cni_configurations_are_all_read() -> None:
     text = '{"name": "a", "plugins": [{"type": "bridge"}]}\n{"name": "b", "plugins": [{"type": "none"}]}\n'
     seen = Answering([text, "", ""])
-    assert list(catalogue.cni_configuration(seen, subject())) == []
+    assert list(on_machines.cni_configuration(seen, subject())) == []
     assert seen.commands[1:] == ["test -x /opt/cni/bin/bridge", "test -x /opt/cni/bin/none"]
 
 

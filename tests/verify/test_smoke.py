@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from bootstrap.spec import Host, Inventory
 from bootstrap.transport.base import Result
 from bootstrap.transport.local import LocalHost
-from bootstrap.verify.smoke import TEXTS, UNTIL, Limits, Smoke
+from bootstrap.verify.smoke import ALL_PAIRS, TEXTS, UNTIL, Limits, Smoke, pairs
 
 MASTER = Host(name="m", address="192.0.2.1", roles=("control-plane",))
 WORKERS = tuple(Host(name=f"w{i}", address=f"192.0.2.1{i}", roles=("worker",)) for i in (1, 2, 3))
@@ -52,7 +52,7 @@ def pod(app: str, node: str, *, ready: bool = True) -> dict[str, object]:
     return {
         "metadata": {"name": f"{app}-{node}", "labels": {"app": app}},
         "spec": {"nodeName": node},
-        "status": {"conditions": [condition]},
+        "status": {"conditions": [condition], "podIP": f"10.244.0.{len(node)}"},
     }
 
 
@@ -98,10 +98,33 @@ def test_a_service_is_tried_by_address_and_by_name_from_every_client() -> None:
     kubectl = Kubectl(working)
     list(smoke(kubectl).run())
     tried = [asked for asked in kubectl.asked if "connect" in asked]
-    assert [asked.rpartition(" ")[2] for asked in tried] == [
+    assert sorted(asked.rpartition(" ")[2] for asked in tried) == [
         "'10.96.7.7:80'",
         "'server.kubestrap-verify-x.svc.cluster.local:80'",
     ]
+
+
+def test_pods_of_every_two_nodes_try_each_other_both_ways() -> None:
+    clients = [pod("client", node) for node in ("w1", "ww2", "www3")]
+
+    def answer(asked: str) -> tuple[int, str]:
+        if asked.startswith("get pods"):
+            return 0, json.dumps({"items": [*clients, pod("server", "ww2")]})
+        return (1, "TIMEOUT") if "client-w1 " in asked and "10.244.0.3" in asked else working(asked)
+
+    kubectl = Kubectl(answer)
+    problems = {part.id: part.problems for part in smoke(kubectl).run()}
+    assert problems["smoke/pods"] == ("client-ww2 on ww2, 10.244.0.3:8080 from client-w1 on w1: TIMEOUT",)
+    assert len([asked for asked in kubectl.asked if ":8080" in asked]) == 6
+
+
+def test_of_many_nodes_neighbours_in_a_ring_try_each_other() -> None:
+    few, many = range(ALL_PAIRS), range(ALL_PAIRS + 1)
+    assert len(list(pairs(few))) == ALL_PAIRS * (ALL_PAIRS - 1)
+    tried = list(pairs(many))
+    assert len(tried) == 2 * len(many)
+    assert {(one, other) for other, one in tried} == set(tried)
+    assert {one for one, _ in tried} == set(many)
 
 
 def test_a_failure_names_the_pod_and_its_node() -> None:

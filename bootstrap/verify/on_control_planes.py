@@ -1,0 +1,177 @@
+"""The checks of control-plane machines: a function's docstring is the check's text, its name the check's id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cryptography import x509
+
+from bootstrap import paths
+from bootstrap.verify.asking import (
+    CTR,
+    KUBECTL,
+    answers,
+    certificate,
+    components,
+    decoded,
+    etcd,
+    kubeconfig,
+    modes,
+    names,
+    own_certificates,
+    plain,
+    read,
+    said,
+)
+from bootstrap.verify.subject import Machine, Subject
+
+KUBECONFIGS = (paths.ADMIN_CONF, paths.CONTROLLER_MANAGER_CONF, paths.SCHEDULER_CONF)
+FULL = 80
+"""The percentage of its quota at which etcd's database is told to be too large: at 100 the cluster takes no writes."""
+
+
+def certificates(machine: Machine, subject: Subject) -> Iterator[str]:
+    """Every certificate is signed by its CA, and not about to expire; the API server's has its names."""
+    for name, ca in own_certificates(subject).items():
+        path = f"{paths.PKI}/{name}.crt"
+        yield from certificate(path, read(machine, path), read(machine, f"{paths.PKI}/{ca}.crt"))
+    pem = read(machine, f"{paths.PKI}/apiserver.crt")
+    if pem:
+        held = names(x509.load_pem_x509_certificate(pem.encode()))
+        wanted = [subject.host.name, subject.cluster.endpoint_name, subject.cluster.networking.service_address(1)]
+        wanted += [str(subject.host.node_address)] if subject.host.node_address else []
+        for name in wanted:
+            if plain(name) not in held:
+                yield f"{paths.PKI}/apiserver.crt is not for {name}"
+
+
+def ca_certificates(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The CAs are CAs, signed by themselves, and not about to expire."""
+    for ca in sorted(set(own_certificates(subject).values())):
+        path = f"{paths.PKI}/{ca}.crt"
+        pem = read(machine, path)
+        yield from certificate(path, pem, pem)
+        if pem:
+            extensions = x509.load_pem_x509_certificate(pem.encode()).extensions
+            if not any(isinstance(each.value, x509.BasicConstraints) and each.value.ca for each in extensions):
+                yield f"{path} is no certificate of a CA"
+
+
+def pki_files(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The files of the PKI have the modes that kubeadm gives them; no key can be read by others."""
+    own = own_certificates(subject)
+    wanted = {f"{paths.PKI}/{name}.crt": "644" for name in (*own, *own.values())}
+    wanted |= {f"{paths.PKI}/{name}.key": "600" for name in (*own, "sa")} | {f"{paths.PKI}/sa.pub": "600"}
+    wanted |= {paths.PKI: "755"} | ({} if subject.cluster.etcd.external else {f"{paths.PKI}/etcd": "755"})
+    yield from modes(machine, wanted)
+    # The key of a CA may be kept elsewhere; where it is here, nobody else reads it.
+    keys = machine.run(f"stat -c '%a %n' -- {paths.PKI}/*.key {paths.PKI}/etcd/*.key").stdout.splitlines()
+    for mode, _, path in (line.partition(" ") for line in keys):
+        if path not in wanted and mode != "600":
+            yield f"{path} has mode {mode}, not 600"
+
+
+def kubeconfig_files(machine: Machine, _: Subject) -> Iterator[str]:
+    """The kubeconfigs of the control plane are root's alone, and their certificates good."""
+    ca = read(machine, f"{paths.PKI}/ca.crt")
+    # This one is made on one machine alone, and its owner may keep it elsewhere.
+    more = () if machine.run(f"test -e {paths.SUPER_ADMIN_CONF}").rc else (paths.SUPER_ADMIN_CONF,)
+    places = (*KUBECONFIGS, *more)
+    yield from modes(machine, dict.fromkeys(places, "600"))
+    for path in places:
+        yield from certificate(path, decoded(kubeconfig(machine, path).get("client-certificate-data", "")), ca)
+
+
+def kubeconfig_servers(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The kubeconfigs of the control plane ask this cluster's API servers, by its CA."""
+    ca = read(machine, f"{paths.PKI}/ca.crt").strip()
+    endpoint, port = f"https://{subject.cluster.control_plane_endpoint}", f":{subject.cluster.bind_port}"
+    for path in KUBECONFIGS:
+        held = kubeconfig(machine, path)
+        server = held.get("server", "")
+        # Those of the components on the machine ask its own API server, whose address the inventory need not name.
+        if server != endpoint and (path == paths.ADMIN_CONF or not server.endswith(port)):
+            yield f"{path} asks {server or 'nobody'}"
+        if decoded(held.get("certificate-authority-data", "")).strip() != ca:
+            yield f"{path}: its CA is not the cluster's"
+
+
+def manifests(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The manifests of the control plane are there, for root alone."""
+    wanted = {f"{paths.MANIFESTS}/{component}.yaml": "600" for component in components(subject)}
+    yield from modes(machine, {paths.MANIFESTS: "700", **wanted})
+
+
+def static_pods(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The container of every control-plane component runs."""
+    tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
+    running = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
+    for component in components(subject):
+        labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
+        if not running & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()):
+            yield f"no container of {component} runs"
+
+
+def etcd_data(machine: Machine, subject: Subject) -> Iterator[str]:
+    """etcd's data are root's alone."""
+    if not subject.cluster.etcd.external:
+        yield from modes(machine, {subject.cluster.etcd.local.data_dir: "700"})
+
+
+def etcd_health(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The etcd member says that it is ready."""
+    if not subject.cluster.etcd.external:
+        yield from answers(machine, "http://127.0.0.1:2381", "/readyz")
+
+
+def etcd_members(machine: Machine, subject: Subject) -> Iterator[str]:
+    """etcd's members are the control-plane machines, all of them started, voting, and nobody else."""
+    if subject.cluster.etcd.external:
+        return
+    masters = {host.name for host in subject.inventory.hosts if host.is_control_plane}
+    members = etcd(machine, "/v3/cluster/member/list")["members"]
+    for member in members:
+        name = member.get("name") or f"one that has not started ({', '.join(member.get('peerURLs', []))})"
+        if name not in masters:
+            yield f"there is a member that the inventory does not name: {name}"
+        elif member.get("isLearner"):
+            yield f"{name} has no vote yet"
+    for name in sorted(masters - {member.get("name") for member in members}):
+        yield f"{name} is no member"
+
+
+def etcd_alarms(machine: Machine, subject: Subject) -> Iterator[str]:
+    """etcd has raised no alarm, for space or for damaged data."""
+    if not subject.cluster.etcd.external:
+        for alarm in etcd(machine, "/v3/maintenance/status").get("errors", []):
+            yield str(alarm)
+
+
+def etcd_size(machine: Machine, subject: Subject) -> Iterator[str]:
+    """etcd's database is well below its quota, and the member follows a leader."""
+    if subject.cluster.etcd.external:
+        return
+    status = etcd(machine, "/v3/maintenance/status")
+    # Numbers of 64 bits are text in etcd's JSON; without a flag the quota is 2 GiB.
+    size, quota = int(status["dbSize"]), int(status.get("dbSizeQuota", 0)) or 2 * 1024**3
+    if size * 100 > quota * FULL:
+        yield f"it has {size >> 20} of {quota >> 20} MiB: compact and defragment it, or raise --quota-backend-bytes"
+    if not int(status.get("leader", 0)):
+        yield "there is no leader"
+
+
+def api_server_health(machine: Machine, _: Subject) -> Iterator[str]:
+    """The API server says that it is ready."""
+    asked = machine.run(f"{KUBECTL} --kubeconfig {paths.ADMIN_CONF} --request-timeout 10s get --raw /readyz?verbose")
+    if asked.rc:
+        yield said(asked.stderr)
+
+
+def controller_manager_health(machine: Machine, _: Subject) -> Iterator[str]:
+    """The controller-manager says that it is well."""
+    yield from answers(machine, "https://127.0.0.1:10257", "/healthz")
+
+
+def scheduler_health(machine: Machine, _: Subject) -> Iterator[str]:
+    """The scheduler says that it is ready."""
+    yield from answers(machine, "https://127.0.0.1:10259", "/readyz")
