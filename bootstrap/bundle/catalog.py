@@ -61,7 +61,7 @@ class Image:
     """An image of programs of one module, or of the operator's system where `module` is empty.
 
     `files` are paths in the image by the program's name, each in a layer of its own, above the layers `tools`: names
-    in `bootstrap.bundle.debian`. The first file is the entry point, followed by `arguments`.
+    in `bootstrap.bundle.debian`. The first file, if any, is the entry point, followed by `arguments`.
     """
 
     name: str
@@ -225,6 +225,17 @@ IMAGES = (
         "flannel",
         {"flanneld": "/opt/bin/flanneld"},
         tools=("iptables", "cp"),
+    ),
+    # Debian's, whatever its version; the manifest names the program, as the upstream image of this name would need it.
+    Image(
+        "haproxy",
+        "docker.io/library/haproxy",
+        "2.6",
+        "",
+        {},
+        tools=("haproxy",),
+        arguments=("haproxy",),
+        user="65534:65534",
     ),
     # The tag is what test/images/agnhost/VERSION says in the module (a test compares).
     Image(

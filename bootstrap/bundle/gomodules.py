@@ -300,7 +300,7 @@ def _image(
     for name, path in image.files.items():
         source = programs[image.module, name] if image.module else debian.find(name)
         layers.append([oci.Entry(path, source)])
-    config = oci.Config((next(iter(image.files.values())), *image.arguments), image.command, image.user)
+    config = oci.Config((*list(image.files.values())[:1], *image.arguments), image.command, image.user)
     reference = f"{image.repository}:{tag}"
     archive = folder / manifest.BLOBS / f".{image.name}.tar"
     target = oci.write_image(layers, config, reference, catalog.PLATFORM, archive)
