@@ -70,8 +70,9 @@ def gather(
     workflow: preflight.Workflow,
     platform: str,
     lease: lock.Lease | None = None,
+    only_looked_at: Sequence[str] = (),
 ) -> Gathered:
-    """Survey and examine the machines that are connected, two round trips each.
+    """Survey and examine the machines that are connected, two round trips each; some are `only_looked_at`.
 
     With `lease` their locks are taken meanwhile, and what they hold is read back under the lock. Raises `HostsFailed`
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,
@@ -84,12 +85,13 @@ def gather(
         machine, host = by_name[name], hosts[name]
         holding = lease.take(host) if lease else None
         examination = None
-        if examined:
+        if examined and name not in only_looked_at:
             examination = preflight.examine(host, machine, cluster, workflow=workflow, platform=platform)
         if holding:
             holding.wait()
         wanted = survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER
-        return _node(machine, survey.look(host, wanted), cluster), examination
+        data = cluster.etcd.local.data_dir if machine.is_control_plane else ""
+        return _node(machine, survey.look(host, wanted, etcd_data=data), cluster), examination
 
     looked, failures = attempt(list(by_name), look)
     locked = {name: error for name, error in failures.items() if isinstance(error, Locked)}

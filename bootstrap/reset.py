@@ -15,7 +15,7 @@ from importlib import resources
 
 from bootstrap import lock, paths, spec
 from bootstrap.connections import connected
-from bootstrap.errors import BootstrapError, HostsFailed, Locked, StepFailed, UsageError
+from bootstrap.errors import BootstrapError, HostsFailed, Locked, NotSupported, StepFailed, UsageError
 from bootstrap.events import HostFailed, Listener, PhaseDone, PhaseStarted, StepDone
 from bootstrap.parallel import attempt
 from bootstrap.transport.base import Host
@@ -47,9 +47,10 @@ def reset(inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] 
     """Take kubestrap's work off the hosts of `inventory` (or those in `only`): workers at once, then control planes.
 
     Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in `only` that no
-    host has, and `HostsFailed` after all others are done.
+    host has, `NotSupported` for a part of the control plane, and `HostsFailed` after all others are done.
     """
     hosts = chosen(inventory, only)
+    _require_whole_control_plane(inventory, hosts)
     reports: dict[str, Report] = {}
     with connected(inventory, hosts) as connections, lock.Lease(lock.Owner.here("reset")) as lease:
         failures: dict[str, BootstrapError] = dict(connections.failures)
@@ -84,6 +85,17 @@ def chosen(inventory: spec.Inventory, only: Sequence[str]) -> list[spec.Host]:
     if unknown:
         raise UsageError(f"no such host: {', '.join(unknown)}; the inventory has {', '.join(known)}")
     return [host for host in inventory.hosts if not only or host.name in only]
+
+
+def _require_whole_control_plane(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> None:
+    masters = [host.name for host in inventory.hosts if host.is_control_plane]
+    gone = [host.name for host in hosts if host.is_control_plane]
+    if gone and len(gone) < len(masters):
+        raise NotSupported(
+            f"This version does not take single hosts out of a control plane ({', '.join(gone)} of "
+            f"{', '.join(masters)}): etcd would go on counting them as members, which brings it closer to the loss of "
+            "its quorum. Reset all hosts, or workers alone"
+        )
 
 
 def clean(host: Host, cluster: spec.Cluster, listener: Listener) -> Report:

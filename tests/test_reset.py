@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap import reset
-from bootstrap.errors import StepFailed, UsageError
+from bootstrap.errors import NotSupported, StepFailed, UsageError
 from bootstrap.events import Event, PhaseDone, PhaseStarted, StepDone
 from bootstrap.reset import Left
 from bootstrap.spec import Cluster, Host, Inventory
@@ -21,6 +21,12 @@ INVENTORY = Inventory(
         Host(name="w1", address="192.0.2.2", roles=("worker",)),
     ),
 )
+
+
+def test_a_part_of_a_control_plane_is_refused_before_anything_is_connected_to() -> None:
+    masters = tuple(Host(name=f"m{n}", address=f"192.0.2.1{n}", roles=("control-plane",)) for n in (1, 2, 3))
+    with pytest.raises(NotSupported, match=r"\(m2 of m1, m2, m3\)"):
+        reset.reset(Inventory(hosts=masters), lambda _: None, only=["m2"])
 
 
 def test_what_was_done_and_what_stays_is_read() -> None:

@@ -14,6 +14,7 @@ from bootstrap import spec
 from bootstrap.connections import connected
 from bootstrap.errors import UsageError
 from bootstrap.parallel import attempt
+from bootstrap.run import first_ready
 from bootstrap.site import Contents
 from bootstrap.transport.base import Host
 from bootstrap.verify import smoke
@@ -65,9 +66,14 @@ def verify(
         for name, error in connections.failures.items():
             collect(Outcome(name, "connection", (str(error),)))
 
+        masters = [host.name for host in inventory.hosts if host.is_control_plane]
+        reached = {name: connections.hosts[name] for name in masters if name in connections.hosts}
+        lead = first_ready(reached, inventory.cluster) if reached else ""
+
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
-            return list(_made(see(connections.hosts[name]), subject, checks))
+            made_here = [check for check in checks if check.applies(subject.host, lead)]
+            return list(_made(see(connections.hosts[name]), subject, made_here))
 
         done, failures = attempt(list(connections.hosts), work)
         for found in done.values():
@@ -75,13 +81,12 @@ def verify(
                 collect(outcome)
         for name, error in failures.items():
             collect(Outcome(name, "connection", (str(error),)))
-        first = next(host for host in inventory.hosts if host.is_control_plane)
-        if parts and first.name in connections.hosts:
+        if parts and lead:
             image = contents.image("agnhost").reference
-            test = smoke.Smoke(connections.hosts[first.name], inventory, image, _namespace(), limits or smoke.Limits())
+            test = smoke.Smoke(connections.hosts[lead], inventory, image, _namespace(), limits or smoke.Limits())
             for part in test.run():
                 if part.id in parts:
-                    collect(Outcome(first.name, part.id, part.problems))
+                    collect(Outcome(lead, part.id, part.problems))
     return outcomes
 
 
@@ -95,13 +100,12 @@ def _testinfra() -> Callable[[Host], Machine]:
 
 def _made(machine: Machine, subject: Subject, checks: Sequence[Check]) -> Iterator[Outcome]:
     for check in checks:
-        if check.applies(subject.host, subject.inventory):
-            try:
-                problems = tuple(check.run(machine, subject))
-            except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as error:
-                # What a machine answers may be anything; a check that cannot read it has failed, not verify.
-                problems = (f"could not be checked: {error or type(error).__name__}",)
-            yield Outcome(subject.host.name, check.id, problems)
+        try:
+            problems = tuple(check.run(machine, subject))
+        except (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, ValueError) as error:
+            # What a machine answers may be anything; a check that cannot read it has failed, not verify.
+            problems = (f"could not be checked: {error or type(error).__name__}",)
+        yield Outcome(subject.host.name, check.id, problems)
 
 
 def _namespace() -> str:

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 
 from bootstrap import paths
 from bootstrap.joining import RUN_DESCRIPTION
+from bootstrap.phases.local_proxy import CONFIG, NAME
 from bootstrap.verify.subject import Check, Machine, On, Subject
 
 KUBECTL = f"{paths.BINARIES}/kubectl"
@@ -171,6 +172,8 @@ def endpoint_name(machine: Machine, subject: Subject) -> Iterator[str]:
 def ports(machine: Machine, subject: Subject) -> Iterator[str]:
     """Somebody listens where the components of the host should."""
     wanted = [10250]
+    if _is_proxied(subject):
+        wanted.append(subject.cluster.endpoint.port)
     if subject.host.is_control_plane:
         wanted += [subject.cluster.bind_port, 10257, 10259]
         if not subject.cluster.etcd.external:
@@ -179,6 +182,24 @@ def ports(machine: Machine, subject: Subject) -> Iterator[str]:
     listening = {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
     for port in sorted(set(wanted) - listening):
         yield f"nobody listens on TCP port {port}"
+
+
+def local_proxy(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The worker's proxy runs where it needs one, and knows every control-plane host."""
+    if not _is_proxied(subject):
+        return
+    lines = [line.split() for line in _read(machine, CONFIG).splitlines()]
+    known = {line[1]: line[2] for line in lines if line[:1] == ["server"] and len(line) > 2}
+    masters = {host.name: host.node_address for host in subject.inventory.hosts if host.is_control_plane}
+    if missing := [name for name in masters if name not in known]:
+        yield f"{CONFIG} lacks {', '.join(missing)}: run `kubestrap join`"
+    if surplus := [name for name in known if name not in masters]:
+        yield f"{CONFIG} names {', '.join(surplus)}, of which there is none: run `kubestrap join`"
+    for name, address in masters.items():
+        if address and name in known and known[name] != f"{address}:{subject.cluster.endpoint.port}":
+            yield f"{CONFIG} has {known[name]} for {name}, whose address is {address}: run `kubestrap join`"
+    if not _runs(machine, NAME):
+        yield f"no container of {NAME} runs"
 
 
 def receipt(machine: Machine, _: Subject) -> Iterator[str]:
@@ -248,11 +269,8 @@ def manifests(machine: Machine, subject: Subject) -> Iterator[str]:
 
 def static_pods(machine: Machine, subject: Subject) -> Iterator[str]:
     """The container of every control-plane component runs."""
-    tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
-    running = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
     for component in _components(subject):
-        labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
-        if not running & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()):
+        if not _runs(machine, component):
             yield f"no container of {component} runs"
 
 
@@ -399,6 +417,18 @@ def _service(machine: Machine, name: str) -> Iterator[str]:
         yield f"{name} is not started at boot"
 
 
+def _runs(machine: Machine, component: str) -> bool:
+    tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
+    running = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
+    labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
+    return bool(running & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()))
+
+
+def _is_proxied(subject: Subject) -> bool:
+    several = sum(host.is_control_plane for host in subject.inventory.hosts) > 1
+    return several and not subject.host.is_control_plane and subject.cluster.endpoint.kind == "local-proxy"
+
+
 def _answers(machine: Machine, server: str, path: str) -> Iterator[str]:
     # kubectl, as it is there while curl may not be; without credentials it would ask for a user where TLS is spoken.
     # Who answers on a loopback address is not checked (as with kubeadm): nobody signed those certificates.
@@ -478,6 +508,8 @@ def _components(subject: Subject) -> Sequence[str]:
 
 def _images(subject: Subject) -> Iterator[str]:
     yield "pause"
+    if _is_proxied(subject):
+        yield "haproxy"
     if subject.host.is_control_plane:
         yield from _components(subject)
     if not subject.cluster.kube_proxy.disabled:
@@ -539,6 +571,7 @@ CATALOGUE = (
         ports,
         receipt,
     ),
+    *_checks("worker", local_proxy),
     *_checks(
         "control-plane",
         certificates,

@@ -210,7 +210,9 @@ BREAKS = (
 
 
 def test_there_is_a_break_for_every_check() -> None:
-    assert sorted(check for each in BREAKS for check in each.checks) == sorted(verify.names())
+    # The proxy is broken in test_ha.py: a single control plane has none.
+    broken = [*(check for each in BREAKS for check in each.checks), "local-proxy"]
+    assert sorted(broken) == sorted(verify.names())
 
 
 def test_a_good_cluster_passes_every_check(cluster: Cluster) -> None:
