@@ -24,8 +24,8 @@ with Terminal() as terminal:
             said.append(f"cannot ask: {error}")
 
     thread = threading.Thread(target=work)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(0.1)
     except KeyboardInterrupt:
