@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 STEADY_SECONDS = 3
 """How long each container of the control plane must have run: one that fails at its start does so earlier."""
 
+NOTICED_SECONDS = 20
+"""How long after a manifest's change its Pod may be the former one: kubelets read the folder again that often
+(`fileCheckFrequency`), whatever became of their notices. A manifest that changed in no field keeps its Pod."""
+
 _CLOCK_TICKS = 100  # a second, of the times in /proc/PID/stat; the same on every Linux (USER_HZ)
 
 
@@ -46,7 +50,7 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     pods = static_pods.pods(site, node)
     yield Wait(
         "the control plane to answer and to run steadily",
-        until=diagnosis.until("\n".join([*map(_answers_pod, pods), _STEADY]), static_pods.COMPONENTS),
+        until=diagnosis.until("\n".join([_CURRENT, *map(_answers_pod, pods), _STEADY]), static_pods.COMPONENTS),
         seconds=seconds(timeouts.control_plane_component_health_check),
         explain=diagnosis.explain(static_pods.COMPONENTS),
         evidence=True,
@@ -78,6 +82,15 @@ def _answers(name: str, url: str, *, verified: bool = False) -> str:
 answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}"""
 
 
+# `containers` leaves out those of a former Pod: such a one may answer, well and steady, until the kubelet notices.
+_CURRENT = f"""
+for component in $components; do
+    changed=$(stat -c %Y -- "$manifests/$component.yaml" 2>/dev/null) || continue
+    changed=$(($(date +%s) - changed))
+    if [ "$changed" -lt 0 ] || [ "$changed" -ge {NOTICED_SECONDS} ]; then continue; fi
+    containers "$component" | awk '$2 == 0 {{ found = 1 }} END {{ exit !found }}' ||
+        {{ echo "$component does not run from its manifest of $changed s ago yet"; exit 1; }}
+done"""
 _FILTERS = " ".join(
     f"""'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={name}'"""
     for name in static_pods.COMPONENTS

@@ -68,11 +68,14 @@ def services_current(machine: Machine, _: Subject) -> Iterator[str]:
     for name, places in files.items():
         if unit(machine, name).get("NeedDaemonReload") == "yes":
             yield f"{name}: systemd has not read its unit again; systemctl daemon-reload, and restart it"
+        # Of a file that was changed and changed back since, nothing has to be read anew.
         look = (
             f"set -- $(systemctl show --property MainPID,ActiveEnterTimestampMonotonic {name}.service | "
             "sort | sed 's/.*=//'); "
             'echo "$1 $(cut -d " " -f 1 /proc/uptime) $(date +%s)"; echo "$(readlink "/proc/$2/exe")"; '
-            f"stat -c '%Y %n' -- {' '.join(places)}"
+            f"for file in {' '.join(places)}; do "
+            f'cksum "$file" | grep -q -s -x -F -f - {paths.STARTED_WITH}/{name}.service || '
+            "stat -c '%Y %n' -- \"$file\"; done"
         )
         times, program, *changed = machine.run(look).stdout.splitlines()
         if program.endswith("(deleted)"):

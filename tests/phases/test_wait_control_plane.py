@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,30 @@ def machine(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def aged(path: Path, seconds: float) -> None:
+    when = time.time() - seconds
+    os.utime(path, (when, when))
+
+
+def runs(machine: Path, name: str, container: str, *, ended: int = 0, seconds: float = 0) -> None:
+    """Let containerd know a container of component `name`, which started or ended `seconds` ago."""
+    status = machine / "cri" / container / "status"
+    status.parent.mkdir(parents=True)
+    status.write_text(f'{{"CreatedAt":1,"StartedAt":2,"FinishedAt":{ended},"ExitCode":0,"Pid":1}}')
+    aged(status, seconds)
+    (machine / "containers").mkdir(exist_ok=True)
+    log = machine / "containers" / f"{name}-cp1_kube-system_{name}-{container}.log"
+    log.symlink_to(machine / "pods" / container / "0.log")
+
+
+def changed(machine: Path, name: str, *, seconds: float) -> None:
+    """Let the manifest of component `name` have been changed `seconds` ago."""
+    manifest = machine / "manifests" / f"{name}.yaml"
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.touch()
+    aged(manifest, seconds)
+
+
 def tasks(machine: Path, pids: dict[str, int]) -> None:
     lines = [f"id-{name}    {pid}    RUNNING" for name, pid in pids.items()]
     (machine / "tasks").write_text(
@@ -81,6 +107,8 @@ def ask(machine: Path, *, seconds: int = 3) -> subprocess.CompletedProcess[str]:
     script = waits()[-1].until.replace(ours, f" < {seconds * 100})").replace(CTR, str(machine / "ctr"))
     script = script.replace(f"{paths.BINARIES}/kubectl", str(machine / "kubectl"))
     script = script.replace("/proc/net/tcp /proc/net/tcp6", str(machine / "tcp"))
+    script = script.replace(paths.MANIFESTS, str(machine / "manifests")).replace("logs=/var/log", f"logs={machine}")
+    script = script.replace("cri=/var/lib/containerd/io.containerd.grpc.v1.cri/containers", f"cri={machine}/cri")
     (machine / "until").write_text(script)
     return subprocess.run(["sh", str(machine / "until")], capture_output=True, text=True, check=False)
 
@@ -115,6 +143,28 @@ def test_a_component_that_does_not_run_is_missed(machine: Path) -> None:
     tasks(machine, dict.fromkeys(NAMES[1:], 1))
     done = ask(machine)
     assert (done.returncode, done.stdout.strip()) == (1, "3 of 4 components run")
+
+
+def test_a_component_that_still_runs_from_its_former_manifest_is_not_yet_what_is_waited_for(machine: Path) -> None:
+    runs(machine, "kube-scheduler", "former", seconds=60)
+    runs(machine, "kube-scheduler", "ended", ended=3)
+    changed(machine, "kube-scheduler", seconds=1)
+    done = ask(machine)
+    assert done.returncode == 1
+    assert done.stdout.startswith("kube-scheduler does not run from its manifest of ")
+    runs(machine, "kube-scheduler", "new")
+    done = ask(machine)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", [wait_control_plane.NOTICED_SECONDS + 1, -60])
+def test_a_pod_older_than_its_manifest_is_taken_as_it_is_where_the_kubelet_has_had_time(
+    machine: Path, seconds: float
+) -> None:
+    runs(machine, "kube-scheduler", "former", seconds=3600)
+    changed(machine, "kube-scheduler", seconds=seconds)
+    done = ask(machine)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize(("port", "name"), list(zip(PORTS, NAMES, strict=True)))
