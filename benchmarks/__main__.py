@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import clusters, faults, links, machines, operator
+from benchmarks import clusters, faults, links, logins, machines, operator
 from benchmarks.report import machine
 
 BENCHMARKS = {
@@ -17,8 +17,9 @@ BENCHMARKS = {
     "kill": faults.kill,
     "plan5000": operator.plan5000,
     "help": operator.help_,
+    "jump100": logins.jump100,
 }
-OPERATORS = {"plan5000", "help"}
+OPERATORS = {"plan5000", "help", "jump100"}
 """Those that need no machines."""
 
 

@@ -88,9 +88,9 @@ class JumpHosts:
                     raise Unreachable(name, f"{via}it cannot connect to {login.place}: {why}") from error
                 except (paramiko.SSHException, EOFError, OSError) as error:
                     if session.is_active():
-                        raise Unreachable(
-                            name, f"{via}it cannot connect to {login.place} within {seconds:g} s"
-                        ) from error
+                        # paramiko keeps one refusal at a time: of several at once, all but one have no reason.
+                        late = f" within {seconds:g} s" if "Timeout" in str(error) else ""
+                        raise Unreachable(name, f"{via}it cannot connect to {login.place}{late}") from error
                     raise failed(name, session, error) from error
 
         return dial

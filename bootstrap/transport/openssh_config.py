@@ -19,6 +19,7 @@ from bootstrap.transport import known_hosts
 _SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")
 _INCLUDE_DEPTH = 16  # OpenSSH's own limit
 _JUMP_DEPTH = 8
+_PERCENT = "\x01"
 _EXPLAINED = frozenset(
     {
         "certificatefile",
@@ -29,6 +30,7 @@ _EXPLAINED = frozenset(
         "identityagent",
         "identityfile",
         "port",
+        "proxycommand",
         "proxyjump",
         "stricthostkeychecking",
         "user",
@@ -47,6 +49,7 @@ class Login:
     the keys. `agent` is where the agent listens, empty for none. `known_as` is the name to look for in
     `known_hosts_files`; `accept_new` says to add a server's key to the first of them where nothing is known of it, and
     `pin` is the key that it must have whatever they say. `jumps` are the servers to go through, in order.
+    `proxy_command` is a command whose standard input and output are the way to the server.
     """
 
     address: str
@@ -63,6 +66,7 @@ class Login:
     pin: str = ""
     accept_new: bool = False
     hash_known_hosts: bool = False
+    proxy_command: str = ""
     jumps: tuple[Login, ...] = ()
 
     @property
@@ -117,6 +121,7 @@ def explain(inventory: spec.Inventory, host: spec.Host) -> tuple[Setting, ...]:
         Setting("Port", str(found.port), source("Port", "port")),
         Setting("User", found.user, source("User", "user")),
         Setting("ProxyJump", hops or "none", source("ProxyJump", "proxy_jump")),
+        Setting("ProxyCommand", found.proxy_command or "none", source("ProxyCommand" if found.proxy_command else "")),
         Setting("IdentityFile", files(found.identity_files), source("IdentityFile", "identity_file")),
         Setting("CertificateFile", files(found.certificate_files), source("CertificateFile")),
         Setting("IdentitiesOnly", _yes(found.identities_only), source("IdentitiesOnly")),
@@ -163,11 +168,7 @@ def _login(
     named = _identity_files(own, found)
     seconds = spec.seconds(connect_timeout) if connect_timeout else _time(found.get("connecttimeout", "10"), alias)
     jump = own.proxy_jump or found.get("proxyjump") or "none"
-    if jump == "none" and found.get("proxycommand"):
-        raise ConfigError(
-            f"~/.ssh/config: {alias} has a ProxyCommand, which kubestrap does not run; use ProxyJump there or "
-            "proxyJump in the inventory"
-        )
+    command = "" if own.proxy_jump or jump != "none" else found.get("proxycommand") or ""
     tokens = {"%h": address, "%p": str(port), "%r": user, "%n": alias, "%u": getpass.getuser(), "%d": str(Path.home())}
     return Login(
         address=address,
@@ -185,6 +186,7 @@ def _login(
         connect_seconds=float(seconds),
         accept_new=own.accept_new_host_keys or found.get("stricthostkeychecking") == "accept-new",
         hash_known_hosts=found.get("hashknownhosts") == "yes",
+        proxy_command=_filled_in(command.replace(_PERCENT, "%"), tokens),
         jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
     )
 
@@ -243,8 +245,11 @@ def _agent(setting: str, tokens: dict[str, str]) -> str:
 
 def _expanded(name: str, tokens: dict[str, str]) -> str:
     """Fill in a file name as OpenSSH does: `%h` and its like, and a home folder."""
-    text = re.sub(r"%.", lambda match: {**tokens, "%%": "%"}.get(match[0], match[0]), name)
-    return str(Path(text).expanduser())
+    return str(Path(_filled_in(name, tokens)).expanduser())
+
+
+def _filled_in(text: str, tokens: dict[str, str]) -> str:
+    return re.sub(r"%.", lambda match: {**tokens, "%%": "%"}.get(match[0], match[0]), text)
 
 
 def _read_config(marked: Set[str] = frozenset()) -> paramiko.SSHConfig:
@@ -271,6 +276,8 @@ def _lines(file: Path, folder: Path, depth: int, marked: Set[str]) -> Iterator[s
         if keyword.lower() in {"host", "match"}:
             block = line
         if keyword.lower() != "include":
+            if keyword.lower() == "proxycommand":
+                line = line.replace("%", _PERCENT)  # paramiko would not fill in what the inventory says
             yield f"{keyword} {file}:{number}\n" if keyword.lower() in marked else line
             continue
         for pattern in shlex.split(value):

@@ -31,6 +31,7 @@ from bootstrap.transport.channel import OrderlyChannel
 from bootstrap.transport.identities import identities_of
 from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.openssh_config import Login
+from bootstrap.transport.proxy import ProxyStream
 
 # paramiko reports what it also raises; without a handler Python would print that to stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -64,14 +65,15 @@ _MACS = (
 )
 _BANNER_ATTEMPTS = 8
 
-Dial = Callable[[float], "socket.socket | paramiko.Channel"]
+Stream = socket.socket | paramiko.Channel | ProxyStream
+Dial = Callable[[float], Stream]
 """Opens the byte stream to a server within so many seconds. Raises `OSError`."""
 
 
 class Link:
     """The byte stream under a connection: notes when something was heard, and ends the stream after long silence."""
 
-    def __init__(self, stream: socket.socket | paramiko.Channel, lost_after: float) -> None:
+    def __init__(self, stream: Stream, lost_after: float) -> None:
         self._stream = stream
         self._lost_after = lost_after
         self._closed = False  # paramiko looks at a socket's attribute of this name
@@ -97,7 +99,11 @@ class Link:
 
     def send(self, data: bytes) -> int:
         """Send, as a socket does."""
-        return self._stream.send(data)
+        try:
+            return self._stream.send(data)
+        except ConnectionError:
+            self.closed_by_peer = True
+            raise
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit `recv` and `send`, as a socket does."""
@@ -331,7 +337,9 @@ def _not_yet_shown(session: Session, types: Container[str]) -> tuple[str, ...]:
 
 
 def dial_directly(name: str, login: Login, via: str = "") -> Dial:
-    """Give a `Dial` that connects to the server itself, every address of its name in turn."""
+    """Give a `Dial` that connects to the server itself, every address of its name in turn, or by its ProxyCommand."""
+    if login.proxy_command:
+        return lambda _: ProxyStream(login.proxy_command)
 
     def dial(seconds: float) -> socket.socket:
         try:
@@ -395,10 +403,12 @@ def add_host_keys(login: Login, keys: Sequence[tuple[str, bytes]]) -> known_host
 
 
 def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], via: str, lost_after: float) -> Session:
+    words = ""
     for attempt in range(_BANNER_ATTEMPTS):
         if attempt:
             time.sleep(random.uniform(0.5, 1.5) * min(0.2 * 1.7**attempt, 2.0))  # noqa: S311  # spread, not secrecy
-        link = Link(dial(login.connect_seconds), lost_after)
+        stream = dial(login.connect_seconds)
+        link = Link(stream, lost_after)
         session = Session(link, algorithms)
         session.banner_timeout = max(2 * login.connect_seconds, 5.0)  # a busy machine takes long to start its part
         session.handshake_timeout = max(3 * login.connect_seconds, 15.0)
@@ -410,6 +420,7 @@ def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], v
             session.close()
             raise AlgorithmsRefused(name, via + _too_weak(login, session, error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
+            words = stream.last_words() if isinstance(stream, ProxyStream) else ""
             session.close()
             if session.remote_version:
                 raise Unreachable(
@@ -422,6 +433,12 @@ def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], v
                 ) from error
         else:
             return session
+    if login.proxy_command:
+        raise Unreachable(
+            name,
+            f"{via}the ProxyCommand ended {_BANNER_ATTEMPTS} times before the server said anything: "
+            f"{login.proxy_command}; its last words: {words or 'none'}",
+        )
     raise Unreachable(
         name,
         f"{via}{login.place} closed {_BANNER_ATTEMPTS} connections before saying anything; "

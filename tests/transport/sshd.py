@@ -89,7 +89,7 @@ def running(
     lines = [
         *settings,
         f"Port {port}",
-        "ListenAddress 127.0.0.1",
+        *(() if any(line.startswith("ListenAddress") for line in settings) else ("ListenAddress 127.0.0.1",)),
         *(f"HostKey {key}" for key in host_keys),
         f"AuthorizedKeysFile {authorized}",
         f"PidFile {folder}/pid",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from sshd import Server, inventory, keygen, public, running
 
 from bootstrap import spec
+from bootstrap.connections import connected
 from bootstrap.errors import HostKeyRefused, Unreachable
 from bootstrap.transport.ssh import JumpHosts, connect
 from tests.tcpproxy import Proxy
@@ -113,6 +115,74 @@ def test_a_machine_that_the_jump_host_cannot_reach_is_unreachable(server: Server
     host = host.model_copy(update={"ssh": host.ssh.model_copy(update={"port": port})})
     with pytest.raises(Unreachable, match=f"jump host 127.0.0.1: it cannot connect to 127.0.0.1 port {port}: it says"):
         connect(inventory(host), host)
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in line:
+            found.append(line.decode())
+    return found
+
+
+@pytest.mark.parametrize("place", ["host", "jump host"])
+def test_a_proxy_command_is_the_way_and_ends_with_the_connection(
+    server: Server, bastion: Server, home: Path, place: str
+) -> None:
+    first = behind(server, (bastion, bastion.port))  # the bastion's key opens both
+    config = home / "proxy_config"
+    config.write_text(
+        f"Port {bastion.port}\nIdentityFile {bastion.user_key}\nUserKnownHostsFile {first.ssh.known_hosts_file}\n"
+    )
+    block = "Host 127.0.0.1\n" if place == "host" else "Host way\n HostName 127.0.0.1\n"
+    command = f"ssh -F {config} -W %h:%p root@127.0.0.1"
+    (home / ".ssh/config").write_text(f"{block} ProxyCommand {command}\n")
+    jump = None if place == "host" else f"root@way:{server.port}"
+    host = first.model_copy(update={"ssh": first.ssh.model_copy(update={"proxy_jump": jump})})
+    with connect(inventory(host), host) as connected:
+        assert connected.run("cat", stdin=b"x" * 300_000, seconds=LIMIT).stdout == b"x" * 300_000
+        assert processes_with(str(config))
+    for _ in range(600):
+        if not processes_with(str(config)):
+            break
+        time.sleep(0.1)
+    assert processes_with(str(config)) == []
+
+
+def test_a_proxy_command_that_fails_is_told_in_its_words(
+    server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bootstrap.transport.session._BANNER_ATTEMPTS", 2)
+    (home / ".ssh/config").write_text("ProxyCommand sh -c 'echo no way to %h >&2; exit 1'\n")
+    host = server.host()
+    with pytest.raises(Unreachable, match=r"^m1: the ProxyCommand ended 2 times .* last words: no way to 127.0.0.1"):
+        connect(inventory(host), host)
+
+
+def test_f9_thirty_hosts_behind_one_jump_host_are_all_reached_with_openssh_defaults(tmp_path: Path) -> None:
+    """One server stands for all hosts, and so drops more connections than thirty of them would."""
+    everywhere = "ListenAddress 0.0.0.0"
+    with running(tmp_path / "bastion") as jump, running(tmp_path / "machines", everywhere) as machines:
+        (machines.folder / "authorized_keys").write_text(public(jump.user_key) + "\n")
+        known = tmp_path / "known_hosts"
+        lines = [f"[127.0.0.1]:{jump.port} {public(jump.host_key)}"]
+        lines += [f"[127.0.1.*]:{machines.port} {public(machines.host_key)}"]
+        known.write_text("\n".join(lines) + "\n")
+        way = machines.host(
+            identity_file=str(jump.user_key), known_hosts_file=str(known), proxy_jump=f"root@127.0.0.1:{jump.port}"
+        )
+        hosts = tuple(
+            way.model_copy(update={"name": f"m{number}", "address": f"127.0.1.{number}"}) for number in range(1, 31)
+        )
+        read = spec.Inventory(hosts=hosts, ssh=spec.Ssh(connect_timeout="60s"))
+        with connected(read, hosts) as connections:
+            assert connections.failures == {}
+            assert len(connections.hosts) == 30
+            assert connections.hosts["m30"].run("echo done", seconds=LIMIT).stdout == b"done\n"
 
 
 def test_a_jump_host_that_forbids_forwarding_is_said_to_do_so(server: Server, tmp_path: Path) -> None:

@@ -84,9 +84,13 @@ def test_jump_hosts_that_point_at_each_other_are_refused(home: Path) -> None:
         settle(home, "Host a\n ProxyJump b\nHost b\n ProxyJump a\n", proxy_jump="a")
 
 
-def test_a_proxy_command_is_refused_rather_than_passed_over(home: Path) -> None:
-    with pytest.raises(ConfigError, match="m1 has a ProxyCommand"):
-        settle(home, "Host m1\n ProxyCommand nc %h %p\n")
+def test_a_proxy_command_is_filled_in_with_what_holds_in_the_end(home: Path) -> None:
+    config = "Host m1\n HostName 192.0.2.1\n ProxyCommand ~/way %r@%h:%p %n '100%%'\n"
+    found = settle(home, config, user="admin", port=2222)
+    assert found.proxy_command == f"{home}/way admin@192.0.2.1:2222 m1 '100%'"
+    assert settle(home, config, proxy_jump="none").proxy_command == ""
+    assert settle(home, config, proxy_jump="bastion").proxy_command == ""
+    assert settle(home, "Host m1\n ProxyCommand none\n").proxy_command == ""
 
 
 def test_a_configuration_that_cannot_be_read_names_the_file(home: Path) -> None:
