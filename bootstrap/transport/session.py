@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing
@@ -131,6 +132,8 @@ class Session(paramiko.Transport):
 
     def __init__(self, link: Link, host_key_algorithms: Sequence[str]) -> None:
         self._host_key_algorithms = tuple(host_key_algorithms)
+        self._opening = threading.local()
+        self._refusals: dict[int, tuple[int, str]] = {}
         self.link = link
         self.offered: dict[str, list[str]] = {}
         """What the server can do, as soon as it has said so; under paramiko's names."""
@@ -183,9 +186,29 @@ class Session(paramiko.Transport):
         max_packet_size: int | None = None,
         timeout: float | None = None,
     ) -> paramiko.Channel:
-        """Open a channel, as paramiko does, that says nothing after its end."""
-        channel = super().open_channel(kind, dest_addr, src_addr, window_size, max_packet_size, timeout)
+        """Open a channel, as paramiko does, that says nothing after its end.
+
+        The error of one that is refused has the server's own code and words. paramiko keeps but one error a connection,
+        without the words, so that channels opened at the same time would get each other's.
+        """
+        try:
+            channel = super().open_channel(kind, dest_addr, src_addr, window_size, max_packet_size, timeout)
+        except (paramiko.SSHException, EOFError) as error:
+            refusal = self._refusals.pop(getattr(self._opening, "number", -1), None)
+            if refusal:
+                raise paramiko.ChannelException(*refusal) from error
+            raise
         return OrderlyChannel.of(channel)
+
+    def _next_channel(self) -> int:
+        number = self._opening.number = int(super()._next_channel())  # type: ignore[misc]  # the stubs leave it out
+        return number
+
+    def _parse_channel_open_failure(self, message: paramiko.Message) -> None:
+        copy = paramiko.Message(message.asbytes())
+        number, code, words = copy.get_int(), copy.get_int(), copy.get_text()
+        self._refusals[number] = (code, words)
+        super()._parse_channel_open_failure(message)  # type: ignore[misc]
 
     def start_command(self, channel: paramiko.Channel, command: str) -> None:
         """Ask for `command` to be run, without waiting for the answer: a round trip saved.

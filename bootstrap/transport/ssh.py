@@ -149,8 +149,8 @@ class SshHost:
     def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
         """Open a TCP connection from the machine, as `transport.base.Host` promises.
 
-        The error is `ConnectionRefusedError` where sshd says that nothing answers, `TimeoutError` where it says nothing
-        within `seconds`.
+        The error is `ConnectionRefusedError` where sshd says that the connection was refused, `TimeoutError` where it
+        says nothing within `seconds`, and else an `OSError` with sshd's words (`No route to host`).
         """
         try:
             channel = self._session.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
@@ -160,7 +160,8 @@ class SshHost:
                     self._name,
                     f"its sshd forbids connecting to {address} port {port}; allow it (AllowTcpForwarding, PermitOpen)",
                 ) from error
-            raise ConnectionRefusedError(f"{address} port {port}, from {self._name}: {error.text}") from error
+            kind = ConnectionRefusedError if "refused" in error.text.lower() else OSError
+            raise kind(f"{address} port {port}, from {self._name}: {error.text or 'connection failed'}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not self._session.is_active():
                 raise failed(self._name, self._session, error) from error

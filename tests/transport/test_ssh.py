@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paramiko
@@ -196,6 +197,30 @@ def test_dial_to_a_closed_port_is_refused(host: Host) -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1 port {port}, from m1"):
         host.dial("127.0.0.1", port, seconds=LIMIT)
+
+
+def test_a_connection_that_fails_otherwise_has_the_servers_words_and_is_no_refusal(host: Host) -> None:
+    with pytest.raises(OSError, match=r"Name or service|resolution") as caught:
+        host.dial("no-such-host.invalid", 80, seconds=LIMIT)
+    assert not isinstance(caught.value, ConnectionRefusedError)
+
+
+def test_connections_that_fail_at_the_same_time_have_each_its_own_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with running(tmp_path / "sshd", f"PermitOpen 127.0.0.1:{port}") as server:
+        target = server.host()
+        with connect(inventory(target), target) as host, ThreadPoolExecutor(16) as threads:
+
+            def dial(number: int) -> type[BaseException]:
+                try:
+                    host.dial("127.0.0.1", port if number % 2 else port - 1, seconds=LIMIT)
+                except (OSError, HostError) as error:
+                    return type(error)
+                raise AssertionError(number)
+
+            kinds = list(threads.map(dial, range(64)))
+    assert kinds == [HostError, ConnectionRefusedError] * 32
 
 
 def test_forbidden_forwarding_is_told_apart(tmp_path: Path) -> None:
