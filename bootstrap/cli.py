@@ -25,7 +25,21 @@ import bootstrap
 from bootstrap.output import Output
 
 GROUPS = ("init", "join", "token", "config", "bundle", "lab", "hosts")
-ORDER = ("plan", "diff", "init", "join", "verify", "reset", "unlock", "kubeconfig", "token", "config", "bundle", "lab")
+ORDER = (
+    "plan",
+    "diff",
+    "preflight",
+    "init",
+    "join",
+    "verify",
+    "reset",
+    "unlock",
+    "kubeconfig",
+    "token",
+    "config",
+    "bundle",
+    "lab",
+)
 """How the help lists modules; others follow in the order of their names."""
 
 INTERRUPTED = 130

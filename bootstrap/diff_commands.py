@@ -13,6 +13,7 @@ from bootstrap.options import (
     AcceptNew,
     Access,
     DetailedExitcode,
+    Force,
     IgnorePreflight,
     InventoryOption,
     Limit,
@@ -40,6 +41,7 @@ def diff(
     until: Until = "",
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
+    force: Force = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
@@ -57,7 +59,12 @@ def diff(
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
     request = Request(
-        listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
+        listed(skip_phases),
+        listed(ignore_preflight_errors),
+        output.secrets,
+        until=until,
+        limit=listed(limit),
+        force=force,
     )
     find = {Workflow.INIT: differences.init, Workflow.JOIN: differences.join}[workflow]
     with showing(output, detailed_exitcode=detailed_exitcode) as found:

@@ -147,11 +147,14 @@ class NotDeparted(HostError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What preflight found on one host. `check` is the name that `--ignore-preflight-errors` takes."""
+    """What preflight found on one host. `check` is the name that `--ignore-preflight-errors` takes.
+
+    Of the level `unchecked` is what could not be looked at: `what` says what, and why.
+    """
 
     host: str
     check: str
-    level: Literal["error", "warning"]
+    level: Literal["error", "warning", "unchecked"]
     what: str
     fix: str
 

@@ -39,12 +39,16 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """The check `check` of preflight found something that the run goes on in spite of. `host` may be empty."""
+    """The check `check` of preflight found something that the run goes on in spite of. `host` may be empty.
+
+    `level` is `unchecked` for what could not be looked at.
+    """
 
     host: str
     check: str
     what: str
     fix: str
+    level: Literal["warning", "unchecked"] = "warning"
 
 
 @dataclass(frozen=True, slots=True)

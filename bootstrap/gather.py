@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import datetime
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib import resources
 
-from bootstrap import lock, preflight, survey
+from bootstrap import lock, paths, preflight, reach, survey
 from bootstrap.addresses import node_address
-from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, UsageError
-from bootstrap.parallel import attempt
+from bootstrap.connections import connected
+from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, StepFailed, UsageError
+from bootstrap.parallel import attempt, raise_failures
 from bootstrap.plan import Phase, select
 from bootstrap.redaction import Secrets
-from bootstrap.site import Facts, Node
+from bootstrap.site import Node
 from bootstrap.spec import Cluster, Inventory
 from bootstrap.spec import Host as Machine
 from bootstrap.transport.base import Host
+
+_ASIDE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a user asks of a run. `skip` names phases, `ignored` preflight checks; `secrets` learn what is not told.
 
-    `only` names the phases that are done (all, where it is empty), `until` the last one, `limit` the hosts.
+    `only` names the phases that are done (all, where it is empty), `until` the last one, `limit` the hosts. With
+    `force` what another cluster left on machines is moved aside.
     """
 
     skip: Sequence[str] = ()
@@ -31,6 +38,7 @@ class Request:
     only: Sequence[str] = ()
     until: str = ""
     limit: Sequence[str] = ()
+    force: bool = False
 
     def phases(self, workflow: Sequence[Phase]) -> tuple[Phase, ...]:
         """Give the phases of `workflow` that are asked for. Raises `UsageError` for a name that there is not."""
@@ -71,12 +79,78 @@ def gather(
     platform: str,
     lease: lock.Lease | None = None,
 ) -> Gathered:
-    """Survey and examine the machines that are connected, two round trips each.
+    """Survey and examine the machines that are connected, two round trips each, and then the ways between them.
 
     With `lease` their locks are taken meanwhile, and what they hold is read back under the lock. Raises `HostsFailed`
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,
     unless the phase `preflight` is skipped.
     """
+    found = _examine(machines, hosts, cluster, request, workflow=workflow, platform=platform, lease=lease)
+    warnings = preflight.judge(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
+    nodes = dict(found.nodes)
+    if found.leftovers and lease:
+        warnings += _move_aside(found.leftovers, lease.guard(hosts))
+        for name in dict.fromkeys(left.host for left in found.leftovers):
+            nodes[name] = _look(nodes[name].host, hosts[name], cluster)  # it does not hold any more what it held
+    else:
+        warnings += [_aside(left, f"{left.path} is there", "--force moves it aside") for left in found.leftovers]
+    return Gathered(tuple(nodes.values()), tuple(warnings), found.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What preflight found on machines that are not going to be changed: all of it, errors among it.
+
+    `fit` are the hosts without any error, `failures` why others could not be looked at.
+    """
+
+    fit: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    failures: Mapping[str, BootstrapError]
+
+
+def inspect(inventory: Inventory, request: Request, *, platform: str) -> Inspection:
+    """Examine the machines of `inventory`, each for what its role asks for, and the ways between them.
+
+    Takes no lock and changes nothing. Raises `UsageError` for a host in `request.limit` that there is not.
+    """
+    cluster = inventory.cluster
+    machines = request.machines(inventory, inventory.hosts)
+    with connected(inventory, machines) as connections:
+        found = _examine(machines, connections.hosts, cluster, request, workflow=None, platform=platform, lease=None)
+    problems = preflight.judged(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
+    unfit = {problem.host for problem in problems if problem.level == "error"}
+    fit = tuple(name for name in found.nodes if name not in unfit)
+    return Inspection(fit, tuple(problems), {**connections.failures, **found.failures})
+
+
+@dataclass(frozen=True, slots=True)
+class _Leftover:
+    host: str
+    check: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """What was seen of machines, not judged yet; `leftovers` is what `--force` is to move aside."""
+
+    nodes: Mapping[str, Node]
+    problems: Sequence[Problem]
+    failures: Mapping[str, BootstrapError]
+    leftovers: Sequence[_Leftover]
+
+
+def _examine(
+    machines: Sequence[Machine],
+    hosts: Mapping[str, Host],
+    cluster: Cluster,
+    request: Request,
+    *,
+    workflow: preflight.Workflow | None,
+    platform: str,
+    lease: lock.Lease | None,
+) -> _Examined:
     by_name = {machine.name: machine for machine in machines if machine.name in hosts}
     examined = "preflight" not in request.skip
 
@@ -85,25 +159,67 @@ def gather(
         holding = lease.take(host) if lease else None
         examination = None
         if examined:
-            examination = preflight.examine(host, machine, cluster, workflow=workflow, platform=platform)
+            own: preflight.Workflow = workflow or ("init" if machine.is_control_plane else "join")
+            examination = preflight.examine(host, machine, cluster, workflow=own, platform=platform)
         if holding:
             holding.wait()
-        wanted = survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER
-        return _node(machine, survey.look(host, wanted), cluster), examination
+        return _look(machine, host, cluster), examination
 
     looked, failures = attempt(list(by_name), look)
     locked = {name: error for name, error in failures.items() if isinstance(error, Locked)}
     if locked:
         raise HostsFailed(locked)
-    for node, _ in looked.values():
+    nodes = {name: node for name, (node, _) in looked.items()}
+    for node in nodes.values():
         request.secrets.learn(*node.facts.files.values())
     examinations = [examination for _, examination in looked.values() if examination]
-    problems = [problem for examination in examinations for problem in examination.problems]
+    borne = {name.lower() for name in (*cluster.ignore_preflight_errors, *request.ignored)}
+    leftovers = [
+        _Leftover(examination.host, check, path)
+        for examination in examinations
+        for check, path in examination.leftovers.items()
+        if request.force and not borne & {check.lower(), "all"}
+    ]
+    forced = {(left.host, left.check) for left in leftovers}
+    problems = [
+        problem
+        for examination in examinations
+        for problem in examination.problems
+        if (problem.host, problem.check) not in forced
+    ]
     problems += preflight.across(examinations)
-    ignored = [*cluster.ignore_preflight_errors, *request.ignored]
-    warnings = preflight.judge(problems, ignored)
-    return Gathered(tuple(node for node, _ in looked.values()), tuple(warnings), failures)
+    if examined:
+        seen = {examination.host: examination.seen for examination in examinations}
+        problems += reach.check(tuple(nodes.values()), hosts, seen, cluster)
+    return _Examined(nodes, problems, failures, leftovers)
 
 
-def _node(machine: Machine, facts: Facts, cluster: Cluster) -> Node:
+def _look(machine: Machine, host: Host, cluster: Cluster) -> Node:
+    facts = survey.look(host, survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER)
     return Node(machine, node_address(machine, facts.addresses, cluster.networking), facts)
+
+
+def _move_aside(leftovers: Sequence[_Leftover], hosts: Mapping[str, Host]) -> list[Problem]:
+    """Move them, each machine's into a folder of this moment. Raises `HostsFailed`; what was moved then stays moved."""
+    folder = f"{paths.ASIDE}/{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    script = resources.files("bootstrap").joinpath("aside.sh").read_bytes()
+
+    def move(name: str) -> list[Problem]:
+        own = {left.path: left for left in leftovers if left.host == name}
+        result = hosts[name].run(shlex.join(["sh", "-s", folder, *own]), stdin=script, seconds=_ASIDE_SECONDS)
+        if result.status:
+            why = result.stderr.decode(errors="replace").strip() or f"status {result.status}"
+            raise StepFailed(name, "preflight", "move aside what another cluster left", why)
+        moved = [line.split("\t") for line in result.stdout.decode(errors="replace").splitlines()]
+        return [
+            _aside(own[path], f"{path} was moved to {where}", "delete it when nothing of it is needed")
+            for _, path, where in moved
+        ]
+
+    done, failures = attempt(list(dict.fromkeys(left.host for left in leftovers)), move)
+    raise_failures(failures, {})
+    return [problem for some in done.values() for problem in some]
+
+
+def _aside(leftover: _Leftover, what: str, fix: str) -> Problem:
+    return Problem(leftover.host, leftover.check, "warning", what, fix)

@@ -14,6 +14,7 @@ from bootstrap.options import (
     Access,
     DetailedExitcode,
     DryRun,
+    Force,
     IgnorePreflight,
     InventoryOption,
     Limit,
@@ -45,6 +46,7 @@ def init(
     until: Until = "",
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
+    force: Force = False,
     kubeconfig: Kubeconfig = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
@@ -63,7 +65,12 @@ def init(
         require_no_options(context)
         return
     request = Request(
-        listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
+        listed(skip_phases),
+        listed(ignore_preflight_errors),
+        output.secrets,
+        until=until,
+        limit=listed(limit),
+        force=force,
     )
     _go(
         inventory,
@@ -82,6 +89,7 @@ def phase(
     inventory: InventoryOption = INVENTORY,
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
+    force: Force = False,
     kubeconfig: Kubeconfig = None,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
@@ -96,7 +104,14 @@ def phase(
     """
     from bootstrap.gather import Request
 
-    request = Request((), listed(ignore_preflight_errors), output.secrets, only=listed(names), limit=listed(limit))
+    request = Request(
+        (),
+        listed(ignore_preflight_errors),
+        output.secrets,
+        only=listed(names),
+        limit=listed(limit),
+        force=force,
+    )
     _go(
         inventory,
         request,

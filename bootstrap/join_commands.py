@@ -13,6 +13,7 @@ from bootstrap.options import (
     Access,
     DetailedExitcode,
     DryRun,
+    Force,
     IgnorePreflight,
     InventoryOption,
     Limit,
@@ -56,6 +57,7 @@ def join(
     until: Until = "",
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
+    force: Force = False,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
@@ -73,7 +75,12 @@ def join(
         require_no_options(context)
         return
     request = Request(
-        listed(skip_phases), listed(ignore_preflight_errors), output.secrets, until=until, limit=listed(limit)
+        listed(skip_phases),
+        listed(ignore_preflight_errors),
+        output.secrets,
+        until=until,
+        limit=listed(limit),
+        force=force,
     )
     way = (server, listed(ca_cert_hash), token_file)
     _go(
@@ -96,6 +103,7 @@ def phase(
     token_file: TokenFile = "",
     limit: Limit = None,
     ignore_preflight_errors: IgnorePreflight = None,
+    force: Force = False,
     dry_run: DryRun = False,
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
@@ -109,7 +117,14 @@ def phase(
     """
     from bootstrap.gather import Request
 
-    request = Request((), listed(ignore_preflight_errors), output.secrets, only=listed(names), limit=listed(limit))
+    request = Request(
+        (),
+        listed(ignore_preflight_errors),
+        output.secrets,
+        only=listed(names),
+        limit=listed(limit),
+        force=force,
+    )
     way = (server, listed(ca_cert_hash), token_file)
     _go(
         inventory,

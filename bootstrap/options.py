@@ -29,6 +29,9 @@ IgnorePreflight = Annotated[
         "--ignore-preflight-errors", help="Go on in spite of these checks, by name; all of them: all.", metavar="NAMES"
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Move aside what another cluster left on the machines, and go on.")
+]
 Until = Annotated[
     str, typer.Option("--until", help="Do nothing after this phase or group.", metavar="PHASE", show_default=False)
 ]

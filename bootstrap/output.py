@@ -68,7 +68,8 @@ class Output:
         """Tell a warning of preflight."""
         from bootstrap.events import Warned
 
-        self.tell(Warned(problem.host, problem.check, problem.what, problem.fix))
+        level: Literal["warning", "unchecked"] = "unchecked" if problem.level == "unchecked" else "warning"
+        self.tell(Warned(problem.host, problem.check, problem.what, problem.fix, level))
 
     def result(self, data: object, text: str = "") -> None:
         """Give the command's data; `text` is what stdout has of it for people, with or without a last newline."""

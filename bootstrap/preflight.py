@@ -6,6 +6,7 @@ of checks to ignore can be carried over.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 import time
@@ -18,6 +19,7 @@ from bootstrap import paths, spec
 from bootstrap.errors import HostsFailed, PreflightFailed, StepFailed
 from bootstrap.errors import Problem as Problem
 from bootstrap.parallel import attempt
+from bootstrap.reach import Seen
 from bootstrap.transport.base import Host
 
 Workflow = Literal["init", "join"]
@@ -32,29 +34,56 @@ Certificates are back-dated by five minutes, so an error is no matter of TLS alo
 whoever reads logs of several machines rely on clocks that agree.
 """
 
+SYNC_WARNING = 0.05
+"""Seconds for a small write to etcd's disk from which etcd will be slow: its members tell each other every 0.1 s."""
+
 NAMES = frozenset(
     {
         "Architecture",
         "CgroupV1",
         "Clock",
+        "DHCP",
         "DiskSpace",
         "DistinctHosts",
         "EndpointName",
+        "EtcdDisk",
         "Firewalld",
         "Hostname",
         "HTTPProxy",
+        "Inodes",
         "IsPrivilegedUser",
         "Mem",
         "NodeAddress",
         "NumCPU",
+        "PathMTU",
         "ResolvConf",
+        "Routes",
+        "RunningPods",
         "Swap",
         "SystemVerification",
         "Systemd",
     }
 )
-FAMILIES = ("DirAvailable-", "DirWritable-", "FileAvailable-", "FileContent-", "FileExisting-", "Port-", "Service-")
+FAMILIES = (
+    "DirAvailable-",
+    "DirWritable-",
+    "FileAvailable-",
+    "FileContent-",
+    "FileExisting-",
+    "Port-",
+    "Reach-",
+    "Service-",
+)
 """Checks of one kind, told apart by what follows: a path with dashes for slashes, a port, a program, a unit."""
+
+KUBECONFIGS = (
+    paths.KUBELET_CONF,
+    paths.ADMIN_CONF,
+    paths.SUPER_ADMIN_CONF,
+    paths.CONTROLLER_MANAGER_CONF,
+    paths.SCHEDULER_CONF,
+)
+LEFTOVER = "remove that cluster from the machine first (kubeadm reset), or have --force move it aside"
 
 KUBEADM_ONLY = frozenset(
     {
@@ -76,11 +105,16 @@ _NO_IDENTITY = re.compile(r"[^0-9a-f]*|[0f-]+|03000200-0400-0500-0006-0007000800
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found on one host: its problems, and by kind what should identify it among all machines."""
+    """What was found on one host: its problems, and by kind what should identify it among all machines.
+
+    `leftovers` are what another cluster left, by the check that complains of each: paths of files and folders.
+    """
 
     host: str
     problems: tuple[Problem, ...] = ()
     identities: Mapping[str, str] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    leftovers: Mapping[str, str] = field(default_factory=dict)
 
 
 def examine(host: Host, node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platform: str) -> Examination:
@@ -94,7 +128,7 @@ def examine(host: Host, node: spec.Host, cluster: spec.Cluster, *, workflow: Wor
     if result.status:
         why = result.stderr.decode(errors="replace").strip() or f"exit status {result.status}"
         raise StepFailed(host.name, "preflight", "look at the machine", why)
-    return read(host.name, result.stdout.decode(errors="replace"), sent=sent, received=received)
+    return read(host.name, result.stdout.decode(errors="replace"), cluster, sent=sent, received=received)
 
 
 def check(
@@ -128,8 +162,10 @@ def script(node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platfo
         "platform": platform,
         "receipt": paths.RECEIPT,
         "manifests": paths.MANIFESTS,
+        "pki": paths.PKI,
         "kubelet_files": f"{paths.KUBELET_CONF} {paths.BOOTSTRAP_KUBELET_CONF} {paths.PKI}/ca.crt",
-        "etcd_data": "" if cluster.etcd.external else cluster.etcd.local.data_dir,
+        "kubeconfigs": " ".join(KUBECONFIGS),
+        "etcd_data": cluster.etcd.local.data_dir if node.is_control_plane and not cluster.etcd.external else "",
         "api_port": str(cluster.bind_port),
         "open": f"{cluster.bind_port}, 2379, 2380 and 10250" if node.is_control_plane else "10250",
         "swap": "off" if kubelet.get("failSwapOn", True) else "on",
@@ -138,27 +174,94 @@ def script(node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platfo
         "endpoint": cluster.endpoint_name if cluster.endpoint.kind == "external" else "",
         "kubelet_flags": paths.KUBELET_FLAGS,
         "address": str(node.node_address or ""),
+        "family": str(networking.pod_subnet.version),
+        "proxy": "" if cluster.kube_proxy.disabled else "yes",
+        "cni": f"{paths.CNI_CONFIG}/10-flannel.conflist" if cluster.addons.cni == "flannel" else "",
+        "vxlan": str(cluster.addons.flannel.port) if by_vxlan(cluster) else "",
         "direct": f"{cluster.endpoint_name} {networking.service_subnet} {networking.pod_subnet}",
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in parameters.items())
     return assignments.encode() + resources.files("bootstrap").joinpath("preflight.sh").read_bytes()
 
 
-def read(host: str, answers: str, *, sent: float, received: float) -> Examination:
+def read(host: str, answers: str, cluster: spec.Cluster, *, sent: float, received: float) -> Examination:
     """Turn the script's answers into problems. It was sent and had answered at these times (Unix, the operator's)."""
     problems: list[Problem] = []
     identities: dict[str, str] = {}
+    leftovers: dict[str, str] = {}
+    listening: dict[str, set[int]] = {"tcp": set(), "udp": set()}
+    routes: list[tuple[str, str, str]] = []
+    syncs: list[float] = []
+    came: int | None = None
+    mine = False
     for line in answers.splitlines():
         match line.split("\t"):
-            case ["error" | "warning" as level, check_name, what, fix]:
-                problems.append(Problem(host, check_name, "error" if level == "error" else "warning", what, fix))
+            case ["error" | "warning" | "unchecked" as level, check_name, what, fix]:
+                problems.append(Problem(host, check_name, level, what, fix))
             case ["clock", seconds]:
                 problems += clock(host, float(seconds), sent, received)
             case ["id", kind, value]:
                 identities[kind] = value
+            case ["mine"]:
+                mine = True
+            case ["sync", microseconds]:
+                syncs.append(int(microseconds) / 1e6)
+            case ["route", interface, network, mask]:
+                routes.append((interface, network, mask))
+            case ["listen", "tcp" | "udp" as kind, port]:
+                listening[kind].add(int(port, 16))
+            case ["came", number]:
+                came = int(number)
+            case ["leftover", check_name, path]:
+                leftovers[check_name] = path
+                what = f"{path} is there, and is not of kubestrap: a leftover of another cluster?"
+                problems.append(Problem(host, check_name, "error", what, LEFTOVER))
             case _:
                 raise StepFailed(host, "preflight", "look at the machine", f"unexpected answer: {line!r}")
-    return Examination(host, tuple(problems), identities)
+    problems += [*overlaps(host, routes, cluster, mine=mine), *disk(host, syncs)]
+    return Examination(host, tuple(problems), identities, Seen(listening["tcp"], listening["udp"], came), leftovers)
+
+
+def by_vxlan(cluster: spec.Cluster) -> bool:
+    """Say whether Pods of different machines reach each other by flannel's VXLAN."""
+    return cluster.addons.cni == "flannel" and cluster.addons.flannel.backend == "vxlan"
+
+
+def overlaps(
+    host: str, routes: Iterable[tuple[str, str, str]], cluster: spec.Cluster, *, mine: bool
+) -> Iterable[Problem]:
+    """Find routes of a machine into the cluster's networks. Those to Pods, on one that is a node, are the cluster's."""
+    networking = cluster.networking
+    subnets = {"service": networking.service_subnet, **({} if mine else {"Pod": networking.pod_subnet})}
+    for interface, network, mask in routes:
+        if interface.startswith(("cni0", "flannel", "kube-")):
+            continue
+        route = _network(network, mask)
+        for noun, subnet in subnets.items():
+            if route.version == subnet.version and route.overlaps(subnet):
+                what = f"it has a route to {route} by {interface}, which the cluster's {noun} subnet {subnet} overlaps"
+                yield Problem(host, "Routes", "error", what, "choose other subnets under cluster.networking")
+
+
+def _network(network: str, mask: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read a route as the kernel writes it: /proc/net/route (bytes turned around), /proc/net/ipv6_route."""
+    if len(network) == 32:
+        return ipaddress.IPv6Network((bytes.fromhex(network), int(mask, 16)))
+    bits = int.from_bytes(bytes.fromhex(mask), "little").bit_count()
+    return ipaddress.IPv4Network((bytes.fromhex(network)[::-1], bits), strict=False)
+
+
+def disk(host: str, syncs: Sequence[float]) -> Iterable[Problem]:
+    """Judge etcd's disk by the slowest writes, but for one, which may have been chance."""
+    if len(syncs) > 1 and (slow := sorted(syncs)[-2]) > SYNC_WARNING:
+        what = (
+            f"writes to the disk of etcd's data take up to {1000 * slow:.0f} ms, and more than 50 ms is slow for etcd"
+        )
+        fix = (
+            "use a faster disk (SSD) for cluster.etcd.local.dataDir; else raise "
+            "cluster.timeouts.controlPlaneComponentHealthCheck and etcd's heartbeat-interval and election-timeout"
+        )
+        yield Problem(host, "EtcdDisk", "warning", what, fix)
 
 
 def clock(host: str, theirs: float, sent: float, received: float) -> list[Problem]:
@@ -192,19 +295,29 @@ def across(examinations: Iterable[Examination]) -> list[Problem]:
 
 
 def judge(problems: Iterable[Problem], ignored: Sequence[str] = ()) -> list[Problem]:
-    """Give the warnings; errors of checks named in `ignored` are among them.
+    """Give what `judged` gives. Raises `PreflightFailed` with every error of every host, where any is left."""
+    found = judged(problems, ignored)
+    if errors := [problem for problem in found if problem.level == "error"]:
+        raise PreflightFailed(errors)
+    return found
+
+
+def judged(problems: Iterable[Problem], ignored: Sequence[str] = ()) -> list[Problem]:
+    """Give all problems; errors of checks named in `ignored` are warnings among them.
 
     Names are compared without case, and `all` stands for every check, as with kubeadm. A name that no check has is
-    a warning of its own, without a host. Raises `PreflightFailed` with every error of every host.
+    a warning of its own, without a host.
     """
     names = {name.lower() for name in ignored}
-    judged = [
-        replace(problem, level="warning") if names & {problem.check.lower(), "all"} else problem for problem in problems
+    return [
+        *unknown(ignored),
+        *(
+            replace(problem, level="warning")
+            if problem.level == "error" and names & {problem.check.lower(), "all"}
+            else problem
+            for problem in problems
+        ),
     ]
-    errors = [problem for problem in judged if problem.level == "error"]
-    if errors:
-        raise PreflightFailed(errors)
-    return [*unknown(ignored), *judged]
 
 
 def unknown(ignored: Sequence[str]) -> list[Problem]:

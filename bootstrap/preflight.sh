@@ -1,10 +1,17 @@
 # What preflight looks at on one machine. bootstrap/preflight.py puts assignments in front and reads the answers:
 #
-#   error|warning TAB check TAB what TAB fix     what is wrong, and what to do about it
+#   error|warning|unchecked TAB check TAB what TAB fix     what is wrong (or could not be seen), and what to do about it
 #   clock TAB seconds                            the machine's time (Unix), first of all
 #   id TAB kind TAB value                        what should be this machine's alone
+#   sync TAB microseconds                        how long a write to etcd's disk took to be there to stay
+#   route TAB interface TAB network TAB mask     as the kernel has them, in hexadecimal numbers
+#   listen TAB tcp|udp TAB port                  somebody listens to other machines; the port is hexadecimal
+#   came TAB number                              stray datagrams that came so far
+#   leftover TAB check TAB path                  of another cluster
+#   mine                                         kubestrap has made this machine a node
 #
-# Nothing is changed. Needs POSIX sh, coreutils, awk, sed, grep. $root is empty but in tests.
+# Nothing is changed: what is written to measure the disk is removed again. Needs POSIX sh, coreutils, awk, sed, grep.
+# $root is empty but in tests.
 set -u
 LC_ALL=C
 [ "$root" ] || PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -25,7 +32,40 @@ ours() {
 	return 1
 }
 
+# Of a cluster of ours on this machine, unless it is just being made.
+mine=
+if ours /etc/systemd/system/kubelet.service; then
+	mine=yes
+	echo mine
+fi
+
 printf 'clock\t%s\n' "$(date +%s.%N)"
+
+# What etcd does all the time: writes of some KiB, each of which must be on the disk before the next.
+measure() { # folder
+	file=$(mktemp "$1/.kubestrap-XXXXXX" 2>/dev/null) || return # DirWritable tells
+	trap 'rm -f -- "$file"' EXIT HUP TERM
+	dd if=/dev/zero of="$file" bs=4096 count=20 2>/dev/null
+	spent=0
+	block=0
+	while [ "$block" -lt 20 ] && [ "$spent" -lt 3000000 ]; do
+		before=$(date +%s%N)
+		dd if=/dev/zero of="$file" bs=4096 count=1 seek="$block" conv=notrunc oflag=dsync 2>/dev/null || {
+			tell unchecked EtcdDisk "how fast the disk of etcd's data is: dd cannot write there piece by piece" 'install GNU coreutils'
+			return
+		}
+		took=$((($(date +%s%N) - before) / 1000))
+		printf 'sync\t%s\n' "$took"
+		spent=$((spent + took))
+		block=$((block + 1))
+	done
+}
+if [ "$role" = control-plane ] && [ "$etcd_data" ] && ! ours "$manifests/etcd.yaml"; then
+	folder=$etcd_data
+	while ! [ -d "$root$folder" ]; do folder=${folder%/*}; done
+	(measure "$root$folder") &
+fi
+
 printf 'id\tproduct_uuid\t%s\n' "$(cat "$root/sys/class/dmi/id/product_uuid" 2>/dev/null)"
 printf 'id\tmachine-id\t%s\n' "$(cat "$root/etc/machine-id" 2>/dev/null)"
 
@@ -60,21 +100,44 @@ if [ "$role" = control-plane ]; then
 	fi
 fi
 
-# /var/lib may be a mount of its own; of two folders on one file system the first speaks.
-disk=$(df -Pk "$root/var/lib" 2>/dev/null | awk 'NR == 2 { print $2, $4, $6 }')
-if [ -n "$disk" ]; then
-	# shellcheck disable=SC2086
-	set -- $disk
+# Each may be a mount of its own; of two folders on one file system the first speaks.
+state_folders="/var/lib /var/lib/containerd /var/lib/kubelet $etcd_data"
+spoken=' '
+for folder in $state_folders; do
+	[ -d "$root$folder" ] || continue
+	# shellcheck disable=SC2046
+	set -- $(df -Pk "$root$folder" 2>/dev/null | awk 'NR == 2 { print $2, $4, $6 }') $(stat -f -c '%c %d' "$root$folder" 2>/dev/null)
+	[ $# -ge 3 ] || continue
+	case $spoken in *" $3 "*) continue ;; esac
+	spoken="$spoken$3 "
 	if [ "$2" -lt 2097152 ]; then
-		error DiskSpace "$(($2 / 1024)) MiB are free on $3, where /var/lib is; images and logs need 2048" 'free or add disk space'
+		error DiskSpace "$(($2 / 1024)) MiB are free on $3, where $folder is; images, logs and etcd need 2048" 'free or add disk space'
 	elif [ "$(($2 / 1024 * 100))" -lt "$(($1 / 1024 * 15))" ]; then
-		warning DiskSpace "less than 15 % of $3 are free, where /var/lib is" 'free disk space: kubelets remove images and evict Pods when it is short'
+		warning DiskSpace "less than 15 % of $3 are free, where $folder is" 'free disk space: kubelets remove images and evict Pods when it is short'
 	fi
-fi
+	# Some file systems have no such number, and tell 0.
+	if [ "${4:-0}" = 0 ]; then
+		continue
+	elif [ "$5" -lt 20000 ]; then
+		error Inodes "$5 inodes are free on $3, where $folder is; images and Pods need 20000" 'remove files, or make the file system anew with more inodes'
+	elif [ "$(($5 * 20))" -lt "$4" ]; then
+		warning Inodes "less than 5 % of the inodes of $3 are free, where $folder is" 'remove files: kubelets evict Pods when inodes are short'
+	fi
+done
 
-for folder in /etc /opt /usr/local /var/lib; do
+# Not every shell's "test -w" tells root that a file system is read-only.
+read_only() { # folder
+	awk -v path="$1/" '
+		{ point = $2; if (point != "/") point = point "/" }
+		index(path, point) == 1 && length(point) >= best { best = length(point); options = "," $4 "," }
+		END { exit options !~ /,ro,/ }' "$root/proc/mounts" 2>/dev/null
+}
+for folder in /etc /opt /usr/local $state_folders; do
+	case $folder in /var/lib/*) [ -d "$root$folder" ] || continue ;; esac
 	if ! [ -w "$root$folder" ]; then
 		error "DirWritable-$(dashed "$folder")" "$folder cannot be written to" 'mount it writable: binaries, configuration and state go there'
+	elif read_only "$folder"; then
+		error "DirWritable-$(dashed "$folder")" "$folder is on a file system that is mounted read-only" 'mount it writable: binaries, configuration and state go there'
 	fi
 done
 
@@ -220,13 +283,23 @@ if [ "$was" ] && { [ "${address:-$was}" != "$was" ] || { has ip && ! addresses |
 	fi
 fi
 
+# --- networks
+
+awk 'NR > 1 && $8 != "00000000" { print "route\t" $1 "\t" $2 "\t" $8 }' "$root/proc/net/route" 2>/dev/null
+awk '$2 != "00" && $1 !~ /^(f[ef]|0000000000000000)/ && $10 != "lo" { print "route\t" $10 "\t" $1 "\t" $2 }' "$root/proc/net/ipv6_route" 2>/dev/null
+
+ip -o "-$family" addr show scope global 2>/dev/null | awk '/ dynamic / { print $2, $4 }' | while read -r interface address; do
+	case $interface in cni* | flannel* | docker* | podman* | virbr* | veth* | cali* | cilium*) continue ;; esac
+	warning DHCP "${address%/*} on $interface is leased (DHCP), and a node keeps its address for good" 'reserve the address for this machine, or configure it fixed'
+done
+
 # --- what is in the way
 
-# The pids of who listens on TCP port $1 of any address.
-holders() {
-	sockets=$(awk -v port="$(printf ':%04X' "$1")" '
-		$4 == "0A" && substr($2, length($2) - 4) == port { print "socket:[" $10 "]" }' \
-		"$root/proc/net/tcp" "$root/proc/net/tcp6" 2>/dev/null)
+# The pids of who listens on port $1 of any address; 0 stands for whoever is out of sight.
+holders() { # port [tcp|udp]
+	sockets=$(awk -v port="$(printf ':%04X' "$1")" -v kind="${2-tcp}" '
+		$4 == (kind == "udp" ? "07" : "0A") && substr($2, length($2) - 4) == port { print "socket:[" $10 "]" }' \
+		"$root/proc/net/${2-tcp}" "$root/proc/net/${2-tcp}6" 2>/dev/null)
 	for socket in $sockets; do
 		# Of a single folder ls would not tell the name.
 		pid=$(ls -l "$root"/proc/[0-9]*/fd /dev/null 2>/dev/null | awk -v socket="$socket" '
@@ -255,23 +328,85 @@ fi
 port 10248 kubelet /etc/systemd/system/kubelet.service
 port 10250 kubelet /etc/systemd/system/kubelet.service
 
-leftover='is there, and is not of kubestrap: a leftover of another cluster?'
+if [ "$proxy" ]; then
+	port 10249 kube-proxy /etc/systemd/system/kubelet.service
+	port 10256 kube-proxy /etc/systemd/system/kubelet.service
+fi
+if [ "$vxlan" ]; then
+	# Out of sight is the kernel itself, whose VXLAN it is.
+	for pid in $(holders "$vxlan" udp | sort -u | grep -vx 0); do
+		error "Port-$vxlan" "UDP port $vxlan is in use by $(cat "$root/proc/$pid/comm" 2>/dev/null) (pid $pid)" 'stop it, or set cluster.addons.flannel.port'
+	done
+fi
+for kind in tcp udp; do
+	awk -v kind="$kind" '
+		$4 == (kind == "udp" ? "07" : "0A") && $2 !~ /^(......7F|0000000000000000FFFF0000......7F|00000000000000000000000001000000):/ {
+			sub(/.*:/, "", $2); print "listen\t" kind "\t" $2
+		}' "$root/proc/net/$kind" "$root/proc/net/${kind}6" 2>/dev/null | sort -u
+done
+
+# --- what another cluster left
+
+leftover() { printf 'leftover\t%s-%s\t%s\n' "$1" "$(dashed "$2")" "$2"; }
+filled() { [ "$(ls -A "$root$1" 2>/dev/null)" ]; }
+found=
+for path in "$root$manifests"/*; do
+	path=${path#"$root"}
+	if exists "$path" && ! ours "$path"; then
+		leftover FileAvailable "$path"
+		found=yes
+	fi
+done
 if [ "$workflow" = init ]; then
-	for component in kube-apiserver kube-controller-manager kube-scheduler etcd; do
-		path=$manifests/$component.yaml
-		if exists "$path" && ! ours "$path"; then
-			error "FileAvailable-$(dashed "$path")" "$path $leftover" 'remove that cluster from the machine first (kubeadm reset), or move the file away'
+	for path in $kubeconfigs; do
+		if exists "$path" && ! ours "$path" && ! { [ "$path" = "${kubelet_files%% *}" ] && [ "$mine" ]; }; then
+			leftover FileAvailable "$path"
+			found=yes
 		fi
 	done
-	if [ "$etcd_data" ] && [ "$(ls -A "$root$etcd_data" 2>/dev/null)" ] && ! ours "$etcd_data" "$manifests/etcd.yaml"; then
-		error "DirAvailable-$(dashed "$etcd_data")" "$etcd_data is not empty, and its data are not of kubestrap" 'move the data away'
+	if [ "$etcd_data" ] && filled "$etcd_data" && ! ours "$etcd_data" "$manifests/etcd.yaml"; then
+		leftover DirAvailable "$etcd_data"
+		found=yes
 	fi
+	# A CA alone may have been put there for the new cluster.
+	if [ "$found" ] && filled "$pki" && ! ours "$pki/ca.crt"; then leftover DirAvailable "$pki"; fi
 else
 	for path in $kubelet_files; do
 		# A kubelet that registered wrote kubelet.conf itself: the receipt has what it began with.
 		# shellcheck disable=SC2086
-		if exists "$path" && ! ours $kubelet_files; then
-			error "FileAvailable-$(dashed "$path")" "$path $leftover" 'remove that cluster from the machine first (kubeadm reset), or move the file away'
+		if exists "$path" && ! ours $kubelet_files; then leftover FileAvailable "$path"; fi
+	done
+fi
+if ! [ "$mine" ]; then
+	for entry in config.yaml pki pods; do
+		if exists "/var/lib/kubelet/$entry"; then
+			leftover DirAvailable /var/lib/kubelet
+			break
+		fi
+	done
+	pods=$(grep -l '/kubepods[-./]' "$root"/proc/[0-9]*/cgroup 2>/dev/null | wc -l)
+	if [ "$pods" -gt 0 ]; then
+		error RunningPods "$pods processes of Pods run here, and they are not of kubestrap" 'remove that cluster from the machine first (kubeadm reset), or use another machine'
+	fi
+fi
+# containerd takes the first by name.
+if [ "$cni" ] && ! ours /etc/systemd/system/containerd.service; then
+	for path in "$root"/etc/cni/net.d/*; do
+		path=${path#"$root"}
+		case $path in *.conf | *.conflist | *.json) ;; *) continue ;; esac
+		if ! exists "$path"; then
+			continue
+		elif [ "$(printf '%s\n' "$path" "$cni" | sort | head -n 1)" = "$path" ]; then
+			leftover FileAvailable "$path"
+		else
+			warning "FileAvailable-$(dashed "$path")" "$path is another Pod network's, and is used until $cni is there" 'remove it, unless something else needs it'
 		fi
 	done
 fi
+
+wait
+case $family in
+6) awk '$1 == "Udp6NoPorts" { print "came\t" $2 }' "$root/proc/net/snmp6" 2>/dev/null ;;
+*) awk '$1 == "Udp:" && $3 ~ /^[0-9]/ { print "came\t" $3 }' "$root/proc/net/snmp" 2>/dev/null ;;
+esac
+exit 0

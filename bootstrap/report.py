@@ -194,7 +194,7 @@ def size(count: int) -> str:
 def warning(event: Warned) -> str:
     """Tell what preflight found and the run goes on in spite of."""
     where = f"{event.host}: {event.check}: " if event.host else ""
-    return f"Warning: {where}{event.what}; {event.fix}"
+    return f"{event.level.capitalize()}: {where}{event.what}; {event.fix}"
 
 
 def checked(event: Checked) -> str:

@@ -259,7 +259,7 @@ def test_a_kubelet_that_does_not_run_is_explained_by_its_journal(machine: Machin
     assert f"  {why}" in told.splitlines()
 
 
-def test_the_holder_of_a_port_is_named(machine: Machine) -> None:
+def test_f17_the_holder_of_a_port_is_named(machine: Machine) -> None:
     said = "guilty\tetcd\ncomponent\tetcd\texited\t1\t2\t/log\nport\t2379\t77\tredis"
     told = diagnosis.explained(f"{said}\nlog\tetcd\tlisten tcp 127.0.0.1:2379: bind: address already in use")
     assert "its port is taken: tcp 127.0.0.1:2379" in told

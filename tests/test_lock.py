@@ -240,7 +240,7 @@ def test_unlock_leaves_the_lock_of_a_run_that_was_not_shown(host: Host) -> None:
         assert held.run == lease.run
 
 
-def test_a_machine_that_two_hosts_name_is_told_so(state: Path) -> None:
+def test_f14_a_machine_that_two_hosts_name_is_told_so(state: Path) -> None:
     with lock.Lease(OWNER) as lease:
         lease.take(IsolatedHost(state, "one")).wait()
         with pytest.raises(HostError, match=r"two: .* the machine of another host"):

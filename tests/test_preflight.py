@@ -39,12 +39,18 @@ TOOLS = [
     "cp",
     "tar",
     "sysctl",
+    "sleep",
+    "rm",
+    "wc",
 ]
 ANSWERS = {
     "id": "echo 0",
     "uname": "case $1 in -m) echo x86_64 ;; *) echo 6.1.0-30-amd64 ;; esac",
     "nproc": "echo 4",
     "df": "echo head; echo /dev/vda1 50000000 10000000 40000000 20% /",
+    "stat": "echo 3000000 2000000",
+    "ip": "",
+    "mktemp": "exit 1",  # no disk is measured: a busy machine's would be slow
     "systemctl": "exit 3",
     "modprobe": "exit 0",
     "getent": "exit 0",
@@ -69,6 +75,13 @@ FILES = {
     "var/lib/x": "",
     "run/systemd/system/x": "",
 }
+ROUTES = (
+    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+    "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    "flannel.1\t0001F40A\t0001F40A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    "tun0\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0\n"
+)
 CONTROL_PLANE = Host(name="m1", address="192.0.2.11", roles=("control-plane",))
 WORKER = Host(name="w1", address="192.0.2.21", roles=("worker",))
 
@@ -103,14 +116,19 @@ class Machine:
         (self.programs / program).write_text(f"#!/bin/sh\n{script}\n")
         (self.programs / program).chmod(0o755)
 
-    def listen(self, port: int, pid: int, program: str) -> None:
+    def listen(self, port: int, pid: int, program: str, *, kind: str = "tcp", address: str = "00000000") -> None:
         inode = 1000 + port
-        row = f"  0: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
-        with (self.root / "proc/net/tcp").open("a") as table:
+        state = "07" if kind == "udp" else "0A"
+        row = f"  0: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
+        with (self.root / "proc/net" / kind).open("a") as table:
             table.write(row)
         self.write(f"proc/{pid}/comm", f"{program}\n")
         (self.root / f"proc/{pid}/fd").mkdir(exist_ok=True)
         (self.root / f"proc/{pid}/fd/{port}").symlink_to(f"socket:[{inode}]")
+
+    def write_slowly(self, dd: str = "sleep 0.08") -> None:
+        self.answer("mktemp", 'exec /usr/bin/mktemp "$@"')
+        self.answer("dd", dd)
 
     def receipt(self, *files: str) -> None:
         self.write(paths.RECEIPT, "".join(f"file\t{path}\n" for path in files))
@@ -124,7 +142,7 @@ class Machine:
         sh = f"PATH={shlex.quote(str(self.programs))} sh -s"
         result = LocalHost(node.name).run(sh, stdin=script, seconds=120)
         assert result.stderr == b""
-        return preflight.read(node.name, result.stdout.decode(), sent=0, received=1e12)
+        return preflight.read(node.name, result.stdout.decode(), cluster or Cluster(), sent=0, received=1e12)
 
     def found(
         self, node: Host = CONTROL_PLANE, cluster: Cluster | None = None, workflow: Workflow = "init"
@@ -201,6 +219,43 @@ BREAKS: dict[str, tuple[Callable[[Machine], object], tuple[str, str]]] = {
     ),
     "API port taken": (lambda m: m.listen(6443, 77, "nginx"), ("error", "Port-6443")),
     "kubelet port taken": (lambda m: m.listen(10250, 77, "kubelet"), ("error", "Port-10250")),
+    "no inodes": (lambda m: m.answer("stat", "echo 3000000 900"), ("error", "Inodes")),
+    "few inodes": (lambda m: m.answer("stat", "echo 3000000 100000"), ("warning", "Inodes")),
+    "slow disk": (lambda m: m.write_slowly(), ("warning", "EtcdDisk")),
+    "address by DHCP": (
+        lambda m: m.answer("ip", "echo '2: eth0 inet 192.0.2.11/24 scope global dynamic eth0 valid_lft 9sec'"),
+        ("warning", "DHCP"),
+    ),
+    "route into the Service network": (
+        lambda m: m.write("proc/net/route", ROUTES.format("00056A0A", "00FFFFFF")),
+        ("error", "Routes"),
+    ),
+    "route that holds the Pod network": (
+        lambda m: m.write("proc/net/route", ROUTES.format("0000F40A", "0000FCFF")),
+        ("error", "Routes"),
+    ),
+    "overlay port taken": (lambda m: m.listen(8472, 77, "openvpn", kind="udp"), ("error", "Port-8472")),
+    "kube-proxy's port taken": (lambda m: m.listen(10256, 77, "nginx"), ("error", "Port-10256")),
+    "kubeconfig of others": (
+        lambda m: m.write("etc/kubernetes/admin.conf", "x"),
+        ("error", "FileAvailable--etc-kubernetes-admin.conf"),
+    ),
+    "kubelet's state of others": (
+        lambda m: m.write("var/lib/kubelet/pki/kubelet.key", "x"),
+        ("error", "DirAvailable--var-lib-kubelet"),
+    ),
+    "CNI configuration of others": (
+        lambda m: m.write("etc/cni/net.d/10-calico.conflist", "x"),
+        ("error", "FileAvailable--etc-cni-net.d-10-calico.conflist"),
+    ),
+    "CNI configuration of others that comes after ours": (
+        lambda m: m.write("etc/cni/net.d/99-theirs.conflist", "x"),
+        ("warning", "FileAvailable--etc-cni-net.d-99-theirs.conflist"),
+    ),
+    "Pods of others": (
+        lambda m: m.write("proc/77/cgroup", "0::/kubepods.slice/kubepods-pod1.slice/cri-1.scope\n"),
+        ("error", "RunningPods"),
+    ),
     "manifest of others": (
         lambda m: m.write("etc/kubernetes/manifests/etcd.yaml", "x"),
         ("error", "FileAvailable--etc-kubernetes-manifests-etcd.yaml"),
@@ -220,7 +275,7 @@ def test_every_name_it_can_tell_is_known_to_the_list_of_names(machine: Machine) 
     assert preflight.unknown([name for _, (_, name) in BREAKS.values()]) == []
 
 
-def test_a_missing_folder_is_no_place_to_write_to(machine: Machine) -> None:
+def test_f12_a_missing_folder_is_no_place_to_write_to(machine: Machine) -> None:
     shutil.rmtree(machine.root / "opt")
     assert machine.found() == [("error", "DirWritable--opt")]
 
@@ -235,7 +290,11 @@ def test_f36_an_address_that_changed_is_told_with_every_place_that_holds_it(mach
     machine.write("etc/kubernetes/scheduler.conf", "server: https://192.0.2.5:6443\n")
     machine.write("etc/hosts", "192.0.2.5 api.example.com\n")
     machine.write("var/lib/kubelet/kubeadm-flags.env", FLAGS)
-    machine.receipt("/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/manifests/kube-scheduler.yaml")
+    machine.receipt(
+        "/etc/kubernetes/manifests/etcd.yaml",
+        "/etc/kubernetes/manifests/kube-scheduler.yaml",
+        "/etc/kubernetes/scheduler.conf",
+    )
     (problem,) = machine.examine().problems
     assert (problem.level, problem.check) == ("error", "NodeAddress")
     places = "/etc/hosts /etc/kubernetes/scheduler.conf /etc/kubernetes/manifests/etcd.yaml"
@@ -263,7 +322,7 @@ def test_f35_the_name_of_an_endpoint_that_does_not_resolve_is_told_before_anythi
     assert "the name api.example.com, under which the cluster is to be found, cannot be resolved" in problem.what
 
 
-def test_cgroup_v1_is_an_error_unless_the_kubelet_is_told_to_bear_it(machine: Machine) -> None:
+def test_f16_cgroup_v1_is_an_error_unless_the_kubelet_is_told_to_bear_it(machine: Machine) -> None:
     machine.remove("sys/fs/cgroup/cgroup.controllers")
     rows = "".join(
         f"{name}\t1\t1\t1\n" for name in ["cpuset", "cpu", "cpuacct", "memory", "devices", "freezer", "pids"]
@@ -274,7 +333,7 @@ def test_cgroup_v1_is_an_error_unless_the_kubelet_is_told_to_bear_it(machine: Ma
     assert machine.found(cluster=bearing) == [("warning", "CgroupV1")]
 
 
-def test_swap_is_fine_where_the_kubelet_may_use_it(machine: Machine) -> None:
+def test_f15_swap_is_fine_where_the_kubelet_may_use_it(machine: Machine) -> None:
     machine.write("proc/swaps", "Filename\n/dev/sda2 partition 1 0 -2\n")
     assert machine.found(cluster=Cluster(kubelet=Kubelet(config={"failSwapOn": False}))) == []
 
@@ -295,11 +354,109 @@ def test_what_runs_of_our_own_cluster_is_no_problem(machine: Machine) -> None:
     machine.listen(6443, 71, "kube-apiserver")
     machine.listen(2379, 72, "etcd")
     machine.listen(10250, 73, "kubelet")
+    machine.listen(10256, 74, "kube-proxy")
+    machine.write("etc/kubernetes/kubelet.conf", "x")
+    machine.write("var/lib/kubelet/config.yaml", "x")
+    machine.write("etc/cni/net.d/10-flannel.conflist", "x")
+    machine.write("proc/75/cgroup", "0::/kubepods.slice/x\n")
     machine.answer("systemctl", "case $3 in kubelet | containerd) ;; *) exit 3 ;; esac")
     assert machine.found() == []
 
 
-def test_the_holder_of_a_port_is_named(machine: Machine) -> None:
+def test_f12_a_file_system_that_is_mounted_read_only_is_no_place_to_write_to(machine: Machine) -> None:
+    machine.write(
+        "proc/mounts",
+        "overlay / overlay rw 0 0\nx /opt/kept ext4 ro 0 0\nx /optional ext4 ro 0 0\nx /usr ext4 rw,relatime 0 0\n"
+        "x /usr/local ext4 ro,relatime 0 0\nx /var/lib/etcd ext4 ro 0 0\n",
+    )
+    (machine.root / "var/lib/etcd").mkdir()
+    assert machine.found() == [("error", "DirWritable--usr-local"), ("error", "DirWritable--var-lib-etcd")]
+    assert machine.found(WORKER, workflow="join") == [("error", "DirWritable--usr-local")]
+
+
+def test_f12_file_systems_that_count_no_inodes_are_none_without_them(machine: Machine) -> None:
+    machine.answer("stat", "echo 0 0")
+    assert machine.found() == []
+    machine.answer("stat", "exit 1")
+    assert machine.found() == []
+
+
+def test_f25_a_slow_disk_is_told_with_its_time_unless_etcd_runs_on_it_already(machine: Machine) -> None:
+    machine.write_slowly()
+    (problem,) = machine.examine().problems
+    assert int(problem.what.split(" ms")[0].split()[-1]) >= 80
+    assert "controlPlaneComponentHealthCheck" in problem.fix
+    assert list(machine.root.glob("var/lib/.kubestrap*")) == []
+    machine.receipt("/etc/kubernetes/manifests/etcd.yaml")
+    assert machine.found() == []
+
+
+def test_f25_a_disk_that_cannot_be_measured_is_unchecked(machine: Machine) -> None:
+    machine.write_slowly("exit 1")
+    assert machine.found() == [("unchecked", "EtcdDisk")]
+
+
+def test_f25_one_slow_write_among_many_is_chance() -> None:
+    assert list(preflight.disk("m1", [0.01] * 18 + [0.3])) == []
+    assert len(list(preflight.disk("m1", [0.01] * 17 + [0.06, 0.3]))) == 1
+
+
+def test_routes_of_a_node_to_pods_are_the_clusters_own(machine: Machine) -> None:
+    machine.write("proc/net/route", ROUTES.format("0002F40A", "00FFFFFF"))
+    assert machine.found() == [("error", "Routes")]
+    machine.receipt("/etc/systemd/system/kubelet.service")
+    assert machine.found() == []
+
+
+def test_ipv6_routes_are_compared_too(machine: Machine) -> None:
+    route = "fd00000000000000000000000000{:04x} {} " + "0" * 32 + " 00 " + "0" * 32 + " 00000400 0 0 1 tun0\n"
+    machine.write("proc/net/ipv6_route", route.format(0, "00").replace("fd00", "0000") + route.format(0, "40"))
+    machine.write("proc/sys/net/ipv6/conf/default/forwarding", "1\n")
+    networks = {"podSubnet": "fd00:0:0:0::/56", "serviceSubnet": "fd01::/112"}
+    assert machine.found(cluster=Cluster.model_validate({"networking": networks})) == [("error", "Routes")]
+
+
+def test_f17_the_kernels_own_vxlan_holds_the_overlays_port_as_it_should(machine: Machine) -> None:
+    row = "  0: 00000000:2118 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 50471 2 0 0\n"
+    machine.write("proc/net/udp", row)
+    assert machine.found() == []
+    assert machine.examine().seen.udp == {8472}
+
+
+def test_who_listens_to_himself_alone_is_no_listener_for_others(machine: Machine) -> None:
+    machine.listen(7001, 5, "x", address="0100007F")
+    machine.listen(7002, 5, "x")
+    machine.write("proc/net/tcp6", f"  0: {'0' * 24}01000000:1B5B {'0' * 32}:0000 0A 0:0 00:0 0 0 0 9 1\n")
+    assert machine.examine().seen.tcp == {7002}
+
+
+def test_f18_a_ca_alone_is_the_new_clusters_and_with_others_files_it_is_a_leftover(machine: Machine) -> None:
+    machine.write("etc/kubernetes/pki/ca.crt", "x")
+    assert machine.found() == []
+    machine.write("etc/kubernetes/manifests/foreign.yaml", "x")
+    assert machine.examine().leftovers == {
+        "FileAvailable--etc-kubernetes-manifests-foreign.yaml": "/etc/kubernetes/manifests/foreign.yaml",
+        "DirAvailable--etc-kubernetes-pki": "/etc/kubernetes/pki",
+    }
+
+
+def test_f18_files_in_the_kubelets_folder_that_no_kubelet_wrote_are_in_nobodys_way(machine: Machine) -> None:
+    machine.write("var/lib/kubelet/theirs", "x")
+    assert machine.found() == []
+
+
+def test_f18_cni_configuration_is_the_users_own_where_he_brings_the_network(machine: Machine) -> None:
+    machine.write("etc/cni/net.d/05-cilium.conflist", "x")
+    assert machine.found(cluster=Cluster.model_validate({"addons": {"cni": "none"}})) == []
+
+
+def test_f18_a_manifest_of_others_is_no_less_one_on_a_worker(machine: Machine) -> None:
+    machine.write("etc/kubernetes/manifests/foreign.yaml", "x")
+    found = machine.found(WORKER, workflow="join")
+    assert found == [("error", "FileAvailable--etc-kubernetes-manifests-foreign.yaml")]
+
+
+def test_f17_the_holder_of_a_port_is_named(machine: Machine) -> None:
     machine.listen(6443, 4711, "nginx")
     (problem,) = machine.examine().problems
     assert "nginx (pid 4711)" in problem.what
@@ -313,13 +470,19 @@ def test_a_port_held_by_nobody_in_sight_is_taken_all_the_same(machine: Machine) 
 
 
 def test_a_joined_worker_may_join_again(machine: Machine) -> None:
-    machine.receipt("/etc/kubernetes/bootstrap-kubelet.conf", "/etc/kubernetes/pki/ca.crt")
+    machine.receipt(
+        "/etc/kubernetes/bootstrap-kubelet.conf",
+        "/etc/kubernetes/pki/ca.crt",
+        "/etc/systemd/system/kubelet.service",
+        "/etc/systemd/system/containerd.service",
+    )
+    machine.write("var/lib/kubelet/config.yaml", "x")
     machine.write("etc/kubernetes/kubelet.conf", "x")
     machine.write("etc/kubernetes/pki/ca.crt", "x")
     assert machine.found(WORKER, workflow="join") == []
 
 
-def test_a_worker_of_another_cluster_is_refused(machine: Machine) -> None:
+def test_f18_a_worker_of_another_cluster_is_refused(machine: Machine) -> None:
     machine.write("etc/kubernetes/kubelet.conf", "x")
     assert machine.found(WORKER, workflow="join") == [("error", "FileAvailable--etc-kubernetes-kubelet.conf")]
 
@@ -356,22 +519,22 @@ def test_a_machine_that_cannot_be_asked_fails_and_all_others_are_asked() -> None
 
 def test_an_answer_that_is_none_is_an_error() -> None:
     with pytest.raises(StepFailed, match="sh: not found"):
-        preflight.read("m1", "sh: not found\n", sent=0, received=1)
+        preflight.read("m1", "sh: not found\n", Cluster(), sent=0, received=1)
 
 
 @pytest.mark.parametrize(
     ("theirs", "level"),
     [(100, None), (101.5, None), (103, "warning"), (98.5, None), (96, "warning"), (140, "error"), (60, "error")],
 )
-def test_a_clock_is_judged_by_what_is_certain(theirs: float, level: str | None) -> None:
+def test_f13_a_clock_is_judged_by_what_is_certain(theirs: float, level: str | None) -> None:
     assert [problem.level for problem in preflight.clock("m1", theirs, 100, 100.5)] == ([level] if level else [])
 
 
-def test_a_slow_round_trip_is_no_skew() -> None:
+def test_f13_a_slow_round_trip_is_no_skew() -> None:
     assert preflight.clock("m1", 120, 100, 140) == []
 
 
-def test_two_hosts_that_are_one_machine_are_told_of_each_other() -> None:
+def test_f14_two_hosts_that_are_one_machine_are_told_of_each_other() -> None:
     same = {"machine-id": "0123456789abcdef0123456789abcdef"}
     found = preflight.across([Examination("a", (), same), Examination("b", (), same), Examination("c")])
     assert [(problem.host, problem.check) for problem in found] == [("a", "DistinctHosts"), ("b", "DistinctHosts")]
@@ -382,7 +545,7 @@ def test_two_hosts_that_are_one_machine_are_told_of_each_other() -> None:
     "value",
     ["", " ", "unknown", "uninitialized", "Not Settable", "0" * 32, "00000000-0000-0000-0000-000000000000", "F" * 32],
 )
-def test_what_is_unknown_never_equals_what_is_unknown(value: str) -> None:
+def test_f14_what_is_unknown_never_equals_what_is_unknown(value: str) -> None:
     assert preflight.across([Examination(name, (), {"product_uuid": value}) for name in ("a", "b")]) == []
 
 
@@ -402,6 +565,12 @@ def test_all_problems_of_all_hosts_are_told_at_once() -> None:
         "  m2: Port-6443: TCP port 6443 is in use by nginx (pid 7); stop it\n"
         "No machine was changed. --ignore-preflight-errors NAME,... goes on in spite of the checks it names."
     )
+
+
+def test_what_is_unchecked_is_no_error_and_stays_so_when_it_is_ignored() -> None:
+    unchecked = Problem("m1", "PathMTU", "unchecked", "no ip", "install it")
+    assert preflight.judge([unchecked]) == [unchecked]
+    assert preflight.judge([unchecked], ["all"]) == [unchecked]
 
 
 @pytest.mark.parametrize("ignored", [["swap", "Port-6443"], ["all"]])

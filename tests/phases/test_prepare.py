@@ -120,7 +120,7 @@ def swap(script: str, machine: Path) -> subprocess.CompletedProcess[str]:
     return sh(script, folder=machine / "bin", etc_fstab=machine / "fstab", proc_swaps=machine / "swaps")
 
 
-def test_swap_is_off_now_and_at_boot(machine: Path) -> None:
+def test_f15_swap_is_off_now_and_at_boot(machine: Path) -> None:
     step = command(list(prepare.swap_steps(site(), node())))
     assert swap(step.unless, machine).returncode != 0
     done = swap(step.run, machine)
@@ -133,7 +133,7 @@ def test_swap_is_off_now_and_at_boot(machine: Path) -> None:
     assert swap(step.unless, machine).returncode == 0
 
 
-def test_swap_that_cannot_be_turned_off_is_named(machine: Path) -> None:
+def test_f15_swap_that_cannot_be_turned_off_is_named(machine: Path) -> None:
     (machine / "bin" / "swapoff").write_text("#!/bin/sh\n")
     done = swap(command(list(prepare.swap_steps(site(), node()))).run, machine)
     assert done.returncode != 0
@@ -155,7 +155,7 @@ def test_swap_stays_where_the_kubelet_is_told_to_bear_it(where: str) -> None:
     assert not list(prepare.swap_steps(described, host))
 
 
-def test_sysctls_are_written_now_and_for_the_next_boot(tmp_path: Path) -> None:
+def test_f17_sysctls_are_written_now_and_for_the_next_boot(tmp_path: Path) -> None:
     file, step = prepare.sysctls_steps(site(), node())
     assert isinstance(file, File)
     assert isinstance(step, Command)
@@ -191,7 +191,7 @@ def test_modules_that_are_built_in_need_no_modprobe(kernel: Path) -> None:
     assert modules(command(list(prepare.modules_steps(site(), node()))).unless, kernel).returncode == 0
 
 
-def test_a_kernel_that_cannot_load_the_modules_is_told_of(kernel: Path) -> None:
+def test_f17_a_kernel_that_cannot_load_the_modules_is_told_of(kernel: Path) -> None:
     done = modules(command(list(prepare.modules_steps(site(), node()))).run, kernel)
     assert done.returncode != 0
     assert "this kernel has not both of overlay and br_netfilter" in done.stderr

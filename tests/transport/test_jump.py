@@ -74,7 +74,7 @@ def test_twelve_hosts_at_once_share_one_connection_to_a_jump_host(server: Server
         assert proxy.accepted == 1
 
 
-def test_a_jump_host_that_drops_connections_is_tried_again(server: Server, bastion: Server) -> None:
+def test_f9_a_jump_host_that_drops_connections_is_tried_again(server: Server, bastion: Server) -> None:
     with Proxy(bastion.port, drop_first=2) as proxy:
         host = behind(server, (bastion, proxy.port))
         with connect(inventory(host), host) as connected:

@@ -63,7 +63,7 @@ def test_a_listener_that_says_nothing_is_no_ssh_server(server: Server) -> None:
             run_once(server.host(port=port, connect_timeout="1s"))
 
 
-def test_connections_dropped_before_the_banner_are_tried_again(server: Server) -> None:
+def test_f9_connections_dropped_before_the_banner_are_tried_again(server: Server) -> None:
     with Proxy(server.port, drop_first=2) as proxy:
         assert run_once(through(proxy, server)) == b"done\n"
         assert proxy.accepted == 3
@@ -501,7 +501,7 @@ def test_f38_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
         assert result.stdout == b"it's 2!\ndata"
 
 
-def test_what_a_banner_and_start_files_print_is_not_output(tmp_path: Path) -> None:
+def test_f10_what_a_banner_and_start_files_print_is_not_output(tmp_path: Path) -> None:
     banner = tmp_path / "banner"
     banner.write_text("Welcome\n")
     noisy = 'ForceCommand echo noise; printf "more noise"; echo complaint >&2; exec sh -c "$SSH_ORIGINAL_COMMAND"'
@@ -512,7 +512,7 @@ def test_what_a_banner_and_start_files_print_is_not_output(tmp_path: Path) -> No
         assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
 
 
-def test_a_login_shell_that_runs_nothing_is_an_error_with_its_words(tmp_path: Path) -> None:
+def test_f10_a_login_shell_that_runs_nothing_is_an_error_with_its_words(tmp_path: Path) -> None:
     with (
         running(tmp_path / "sshd", "ForceCommand echo This account is not available; exit 1") as server,
         pytest.raises(HostError, match="m1: the login shell does not run commands; it says: This account is not"),
