@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import clusters, faults, links, logins, machines, operator
+from benchmarks import clusters, faults, links, logins, machines, operator, preflight
 from benchmarks.report import machine
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "roundtrips": links.roundtrips,
     "diagnosis": faults.diagnosis,
     "kill": faults.kill,
+    "preflight": preflight.preflight,
     "plan5000": operator.plan5000,
     "help": operator.help_,
     "jump100": logins.jump100,
