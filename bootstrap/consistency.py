@@ -33,6 +33,18 @@ KIND = "Inventory"
 _ROLES = get_args(Role)
 _COMPONENTS = ("apiServer", "controllerManager", "scheduler")
 _DEFAULTS = Cluster()
+_RUNC_OPTIONS = (
+    "cluster",
+    "containerd",
+    "config",
+    "plugins",
+    "io.containerd.cri.v1.runtime",
+    "containerd",
+    "runtimes",
+    "runc",
+    "options",
+    "SystemdCgroup",
+)
 
 _POD: TypeAdapter[IPv4Or6Network] = TypeAdapter(PodNetwork)
 _SERVICE: TypeAdapter[IPv4Or6Network] = TypeAdapter(ServiceNetwork)
@@ -51,6 +63,7 @@ def check(document: Document) -> Iterator[Finding]:
     yield from _validity(document, cluster)
     yield from _component_names(document, cluster)
     yield from _etcd(document, cluster)
+    yield from _cgroup_drivers(document, cluster, hosts)
     yield from _host_names(document, hosts)
     yield from _ssh_addresses(document, hosts, _mapping(top.get("ssh")))
     yield from _roles(document, hosts)
@@ -129,6 +142,35 @@ def _etcd(document: Document, cluster: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "inventory-etcd-both", document.place(path), path, what, "a cluster has one etcd", "remove one of them"
         )
+
+
+def _cgroup_drivers(
+    document: Document, cluster: Mapping[str, Any], hosts: list[tuple[int, Mapping[str, Any]]]
+) -> Iterator[Finding]:
+    """Refuse what only misleads: a kubelet takes its driver from containerd, not from its configuration (KEP-4033)."""
+    settings = cluster
+    for key in _RUNC_OPTIONS[1:-1]:
+        settings = _mapping(settings.get(key))
+    theirs = "cgroupfs" if settings.get(_RUNC_OPTIONS[-1]) is False else "systemd"
+    places: list[tuple[Path, Mapping[str, Any]]] = [(("cluster",), cluster)]
+    places += [(("hosts", index), host) for index, host in hosts]
+    stated = [
+        ((*path, "kubelet", "config", "cgroupDriver"), driver)
+        for path, settings in places
+        if isinstance(driver := _mapping(_mapping(settings.get("kubelet")).get("config")).get("cgroupDriver"), str)
+    ]
+    if theirs == "cgroupfs" and not any(path[0] == "cluster" for path, _ in stated):
+        stated.append((_RUNC_OPTIONS, "systemd"))
+    for path, driver in stated:
+        if driver != theirs:
+            yield Finding(
+                "inventory-cgroup-driver",
+                document.place(path),
+                path,
+                f"the kubelet's cgroup driver is {driver}, containerd's is {theirs}",
+                "two managers of one cgroup tree lose track of what Pods use",
+                "make kubelet.config.cgroupDriver and SystemdCgroup of containerd's runc agree (true: systemd)",
+            )
 
 
 def _host_names(document: Document, hosts: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Finding]:

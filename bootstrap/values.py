@@ -41,6 +41,7 @@ ProblemId = Literal[
     "inventory-bad-url",
     "inventory-bad-user",
     "inventory-bad-version",
+    "inventory-cgroup-driver",
     "inventory-dual-stack",
     "inventory-duplicate-address",
     "inventory-duplicate-env",

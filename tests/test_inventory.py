@@ -36,7 +36,7 @@ def test_mistakes_are_told_in_these_words(case: str, monkeypatch: pytest.MonkeyP
     found = problems(Path(f"{case}.yaml"))
     told = "".join(f"{problem}\n" for problem in found)
     golden = GOLDEN / f"{case}.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
+    if os.environ.get("KUBESTRAP_UPDATE_GOLDEN"):
         golden.write_text(told)
     assert told == golden.read_text()
 
@@ -128,3 +128,18 @@ def test_the_example_in_the_checkout_is_valid_and_can_be_built() -> None:
     inventory = load(Path(__file__).parent.parent / "inventory.example.yaml")
     require_supported(inventory)
     assert len(inventory.hosts) == 3
+
+
+def test_f16_cgroup_drivers_that_differ_are_refused_with_the_line(tmp_path: Path) -> None:
+    text = f"{ONE}cluster: {{kubelet: {{config: {{cgroupDriver: cgroupfs}}}}}}\n"
+    path = tmp_path / "inventory.yaml"
+    path.write_text(text)
+    (only,) = problems(path)
+    assert (only.id, only.line, only.path) == (
+        "inventory-cgroup-driver",
+        text.count("\n"),
+        "cluster.kubelet.config.cgroupDriver",
+    )
+    options = "{runc: {options: {SystemdCgroup: false}}}"
+    plugins = f"{{io.containerd.cri.v1.runtime: {{containerd: {{runtimes: {options}}}}}}}"
+    assert read(tmp_path, f"{text[:-2]}, containerd: {{config: {{plugins: {plugins}}}}}}}\n")

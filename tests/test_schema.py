@@ -18,6 +18,7 @@ GOLDEN = ROOT / "tests" / "golden" / "inventory"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
 ACROSS_THE_FILE = {
     "address-in-subnet",
+    "cgroup-driver",
     "duplicate-address",
     "duplicate-env",
     "duplicate-host",

@@ -108,7 +108,7 @@ def test_f32_a_configuration_that_the_kubelet_refuses_is_told_in_its_words(machi
     assert "cluster.kubelet.config" in error
 
 
-def test_f32_a_containerd_without_its_cri_plug_in_is_named(machine: Cluster) -> None:
+def test_f16_f32_a_containerd_without_its_cri_plug_in_is_named(machine: Cluster) -> None:
     def change(data: dict[str, Any]) -> None:
         data["cluster"]["containerd"]["config"]["disabled_plugins"] = ["io.containerd.grpc.v1.cri"]
 
