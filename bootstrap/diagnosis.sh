@@ -66,6 +66,32 @@ due() {
 	echo "${now%.*}" >"$seen.looked"
 }
 
+# Who listens on TCP port $1, as in preflight.sh: port, pid, program.
+holders() {
+	awk -v port="$(printf ':%04X' "$1")" '
+		$4 == "0A" && substr($2, length($2) - 4) == port { print "socket:[" $10 "]" }' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+		sort -u | while read -r socket; do
+		pid=$(ls -l /proc/[0-9]*/fd /dev/null 2>/dev/null | awk -v socket="$socket" '
+			/^\// { pid = $0; sub(/\/fd:$/, "", pid); sub(/.*\//, "", pid) }
+			$NF == socket { print pid; exit }')
+		printf 'port\t%s\t%s\t%s\n' "$1" "${pid:-?}" "$(cat "/proc/${pid:-none}/comm" 2>/dev/null)"
+	done
+}
+
+# The ports that log file $1 tells were taken.
+missed_ports() { content "$1" | sed -n 's/.*listen tcp[46]* [^ ]*:\([0-9]*\): bind: address already in use.*/\1/p' | sort -u; }
+
+# Whether all that kept component $1 (log file $2) from its ports is gone, or its own former process, which takes its
+# time to stop.
+ports_come_free() {
+	missed=$(missed_ports "$2")
+	[ -n "$missed" ] || return 1
+	for port in $missed; do
+		if holders "$port" | awk -F '\t' -v own="$1" '
+			$4 == "" || index(own, $4) != 1 { foreign = 1 } END { exit !foreign }'; then return 1; fi
+	done
+}
+
 # Exits 2, naming the component, where waiting on is in vain. $1: what was said last about what does not answer.
 # A failed start is normal while something it depends on is late: it takes two, with a reason that does not pass, or
 # three of a component whose dependencies all answer ($1 names the first in order that does not).
@@ -81,6 +107,7 @@ despair() {
 	for component in $components; do
 		count_exits "$component"
 		if ended; then
+			if ports_come_free "$component" "${last##* }"; then continue; fi
 			[ "$exits" -lt 2 ] || ! content "${last##* }" | grep -E -q -e "$certain" || guilty "$component"
 			case $1 in "$component "*) [ "$exits" -lt 3 ] || guilty "$component" ;; esac
 		elif [ -z "$last" ] && [ "$age" -ge 5 ] && [ -f "$manifests/$component.yaml" ]; then
@@ -123,18 +150,6 @@ quiet() {
 	grep -v -E 'etwork.*not ready|NetworkPluginNotReady|cni plugin not initialized|dial tcp.*connection refused|nable to register node|node "?[^ ]*"? not found|Failed to ensure lease|Housekeeping took|Eviction manager|failed to get node|mirror pod|Failed to get status for pod|Unable to write event|[Cc]ontainer(Status|.*not found)'
 }
 
-# Who listens on TCP port $1, as in preflight.sh: port, pid, program.
-holders() {
-	awk -v port="$(printf ':%04X' "$1")" '
-		$4 == "0A" && substr($2, length($2) - 4) == port { print "socket:[" $10 "]" }' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-		sort -u | while read -r socket; do
-		pid=$(ls -l /proc/[0-9]*/fd /dev/null 2>/dev/null | awk -v socket="$socket" '
-			/^\// { pid = $0; sub(/\/fd:$/, "", pid); sub(/.*\//, "", pid) }
-			$NF == socket { print pid; exit }')
-		printf 'port\t%s\t%s\t%s\n' "$1" "${pid:-?}" "$(cat "/proc/${pid:-none}/comm" 2>/dev/null)"
-	done
-}
-
 evidence() {
 	watched_from
 	state=$(kubelet_state)
@@ -154,7 +169,7 @@ evidence() {
 		else
 			printf 'component\t%s\texited\t%s\t%s\t%s\n' "$component" "$3" "$exits" "$5"
 			content "$5" | telling "$component" 6
-			for port in $(content "$5" | sed -n 's/.*listen tcp[46]* [^ ]*:\([0-9]*\): bind: address already in use.*/\1/p' | sort -u); do holders "$port"; done
+			for port in $(missed_ports "$5"); do holders "$port"; done
 		fi
 	done
 	df -P -k /var /var/lib/etcd /var/lib/kubelet /var/lib/containerd 2>/dev/null | awk 'NR > 1 && ($5 + 0 >= 98 || $4 < 131072) { print "disk\t" $6 "\t" int($4 / 1024) "\t" $5 }' | sort -u

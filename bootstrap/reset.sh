@@ -339,6 +339,7 @@ remove "$state/blobs" "$state/placed" "$state/units"
 for entry in "$state"/.[!.]*; do
 	case $entry in */.receipt) remove "$entry" ;; esac
 done
+if [ -d "$state/aside" ]; then left "$state/aside" 'what --force moved there, of another cluster; delete it when nothing of it is needed'; fi
 rm -f -- "$receipt" || die "cannot remove $receipt"
 rmdir -- "$state" 2>/dev/null
 did "$receipt"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +151,27 @@ def test_a_component_whose_dependency_is_late_is_waited_for(machine: Machine) ->
     for attempt in range(5):
         machine.container("kube-scheduler", attempt, status=1, log=REFUSED)
     assert machine.look("kube-apiserver does not answer /readyz: no").returncode == 1
+
+
+@pytest.mark.parametrize(("program", "status"), [("kube-apiserver", 1), ("stranger", 2), ("", 1)])
+def test_only_another_program_on_its_port_is_certain_to_stay(
+    machine: Machine, tmp_path: Path, program: str, status: int
+) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = listener.getsockname()[1]
+        if program:
+            # A process's name is that of the file it was started from.
+            (tmp_path / program).symlink_to(sys.executable)
+            process = subprocess.Popen(
+                [tmp_path / program, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[listener.fileno()]
+            )
+            stack.enter_context(process)
+        listener.close()
+        for attempt in range(3):
+            taken = f"listen tcp 0.0.0.0:{port}: bind: address already in use"
+            machine.container("kube-apiserver", attempt, status=1, log=taken, age=9)
+        assert machine.look("kube-apiserver does not answer /readyz: no").returncode == status
 
 
 def test_what_ends_again_and_again_while_all_else_answers_is_certain(machine: Machine) -> None:

@@ -237,7 +237,10 @@ def test_f34_a_cluster_can_be_made_again_and_taken_apart_where_tools_are_missing
     tools = '"$(readlink -f /usr/sbin/iptables)" /usr/sbin/nft'
     for machine in BOTH:
         machines.on(machine, f"chmod a-x {tools}")
-    machines.kubestrap("reset", "--yes")
+    machines.on("worker1", f"mkdir -p {paths.ASIDE}/20260102-030405/etc")
+    said = machines.kubestrap("reset", "--yes").stderr
+    assert f"worker1: {paths.ASIDE} stays: what --force moved there" in said
+    machines.on("worker1", f"rm -r {paths.STATE}")
     for machine in BOTH:
         machines.on(machine, f"chmod a+x {tools}")
         assert leftovers(machines, machine) == {}
