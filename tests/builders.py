@@ -46,7 +46,7 @@ IMAGES = {
     "kube-scheduler": "registry.k8s.io/kube-scheduler:v1.37.2",
     "kube-proxy": "registry.k8s.io/kube-proxy:v1.37.2",
     "etcd": "registry.k8s.io/etcd:3.7.3-0",
-    "coredns": "registry.k8s.io/coredns/coredns:v1.15.0",
+    "coredns": "registry.k8s.io/coredns/coredns:v1.14.6",
     "pause": "registry.k8s.io/pause:3.10.2",
     "flannel": "ghcr.io/flannel-io/flannel:v0.26.7",
     "agnhost": "registry.k8s.io/e2e-test-images/agnhost:2.60",

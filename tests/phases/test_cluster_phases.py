@@ -45,7 +45,7 @@ def test_tags_of_our_images_are_what_a_joining_kubeadm_will_ask_for() -> None:
     made = upload_config.cluster_configuration(site())
     assert made["imageRepository"] == "registry.k8s.io"
     assert made["etcd"]["local"]["imageTag"] == "3.7.3-0"
-    assert made["dns"] == {"imageTag": "v1.15.0"}
+    assert made["dns"] == {"imageTag": "v1.14.6"}
 
 
 def test_images_of_another_repository_are_named_with_it() -> None:
