@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+_PARTIAL = ".partial"
 
 
 def kubeconfig_path(cluster: str, environment: Mapping[str, str]) -> Path:
@@ -32,3 +39,50 @@ def write(path: Path, data: bytes) -> bool:
         Path(name).unlink(missing_ok=True)
         raise
     return True
+
+
+@contextmanager
+def arriving(path: Path, *, replace: bool) -> Iterator[tuple[BinaryIO, Path]]:
+    """Have a file, and where it stands meanwhile, that is put at `path` when the block ends without an error.
+
+    It is 0600 from the first byte. What is at `path` already is replaced only with `replace`, or else `FileExistsError`
+    is raised. After an error nothing is left; what a killed process left is removed by the next call for that path.
+    """
+    target = path.resolve()  # a link stays a link
+    _sweep(target)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_PARTIAL)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file, partial
+            file.flush()
+            os.fsync(file.fileno())
+            if replace:
+                partial.replace(target)
+            else:
+                _put(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Name a file anew, unless there is one of that name. Raises `FileExistsError`."""
+    try:
+        os.link(partial, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):  # file systems without hard links
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        partial.rename(target)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what nobody writes any more."""
+    for left in target.parent.iterdir():
+        if not (left.name.startswith(f".{target.name}.") and left.name.endswith(_PARTIAL)):
+            continue
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+            left.unlink()
