@@ -24,7 +24,7 @@ from typer._click.exceptions import ClickException  # typer 0.29 exports its par
 import bootstrap
 from bootstrap.output import Output
 
-GROUPS = ("init", "join", "token", "config", "bundle", "lab", "hosts")
+GROUPS = ("init", "join", "token", "config", "bundle", "lab", "hosts", "etcd")
 ORDER = (
     "plan",
     "diff",
@@ -34,6 +34,7 @@ ORDER = (
     "verify",
     "reset",
     "unlock",
+    "etcd",
     "kubeconfig",
     "token",
     "config",

@@ -255,6 +255,43 @@ class ApiUntrusted(HostError):
     """The API server's certificate is not one that the cluster's CA signed for the name it was called by."""
 
 
+class EtcdAbsent(HostError):
+    """The machine has no etcd member that kubestrap or kubeadm made."""
+
+    exit_code = 3
+
+
+class EtcdUnreachable(HostError):
+    """The etcd member on the machine does not answer, asked on the machine itself."""
+
+    exit_code = 5
+
+
+class EtcdRefused(HostError):
+    """The etcd member answers with an error, or with what cannot be used. `reason` is the API's word for it."""
+
+    def __init__(self, host: str, what: str, *, reason: str = "") -> None:
+        super().__init__(host, what)
+        self.reason = reason
+
+
+class EtcdUnfit(BootstrapError):
+    """etcd is not in the state in which something can be done to it. Carries every reason."""
+
+    def __init__(self, what: str, reasons: Sequence[str], after: str = "") -> None:
+        lines = [f"  {reason}" for reason in reasons]
+        super().__init__("\n".join([f"{what}:", *lines, *([after] if after else [])]))
+        self.reasons = tuple(reasons)
+
+
+class SnapshotRefused(ConfigError):
+    """A file is no snapshot of etcd that is whole. Carries its path."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
+
+
 class ApiError(BootstrapError):
     """The API server refused a request.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cryptography import x509
 
 from bootstrap import paths
+from bootstrap.etcd import members
 from bootstrap.verify.asking import (
     CTR,
     KUBECTL,
@@ -26,8 +27,6 @@ from bootstrap.verify.asking import (
 from bootstrap.verify.subject import Machine, Subject
 
 KUBECONFIGS = (paths.ADMIN_CONF, paths.CONTROLLER_MANAGER_CONF, paths.SCHEDULER_CONF)
-FULL = 80
-"""The percentage of its quota at which etcd's database is told to be too large: at 100 the cluster takes no writes."""
 
 
 def certificates(machine: Machine, subject: Subject) -> Iterator[str]:
@@ -129,14 +128,14 @@ def etcd_members(machine: Machine, subject: Subject) -> Iterator[str]:
     if subject.cluster.etcd.external:
         return
     masters = {host.name for host in subject.inventory.hosts if host.is_control_plane}
-    members = etcd(machine, "/v3/cluster/member/list")["members"]
-    for member in members:
+    listed = etcd(machine, "/v3/cluster/member/list")["members"]
+    for member in listed:
         name = member.get("name") or f"one that has not started ({', '.join(member.get('peerURLs', []))})"
         if name not in masters:
             yield f"there is a member that the inventory does not name: {name}"
         elif member.get("isLearner"):
             yield f"{name} has no vote yet"
-    for name in sorted(masters - {member.get("name") for member in members}):
+    for name in sorted(masters - {member.get("name") for member in listed}):
         yield f"{name} is no member"
 
 
@@ -144,7 +143,10 @@ def etcd_alarms(machine: Machine, subject: Subject) -> Iterator[str]:
     """etcd has raised no alarm, for space or for damaged data."""
     if not subject.cluster.etcd.external:
         for alarm in etcd(machine, "/v3/maintenance/status").get("errors", []):
-            yield str(alarm)
+            known = [
+                f"{members.identity(each.member)}: {members.advice(each.kind)}" for each in members.alarms([alarm])
+            ]
+            yield from known or [str(alarm)]
 
 
 def etcd_size(machine: Machine, subject: Subject) -> Iterator[str]:
@@ -154,8 +156,8 @@ def etcd_size(machine: Machine, subject: Subject) -> Iterator[str]:
     status = etcd(machine, "/v3/maintenance/status")
     # Numbers of 64 bits are text in etcd's JSON; without a flag the quota is 2 GiB.
     size, quota = int(status["dbSize"]), int(status.get("dbSizeQuota", 0)) or 2 * 1024**3
-    if size * 100 > quota * FULL:
-        yield f"it has {size >> 20} of {quota >> 20} MiB: compact and defragment it, or raise --quota-backend-bytes"
+    if size * 100 > quota * members.FULL:
+        yield f"it has {size >> 20} of {quota >> 20} MiB: `kubestrap etcd status` tells what to do"
     if not int(status.get("leader", 0)):
         yield "there is no leader"
 

@@ -2,8 +2,7 @@
 
 What does not get in each other's way is broken together. Costs about four minutes on a cluster of one control plane and
 two workers that is there already, and is left as it was. What is not broken here is in tests/verify: `clock` (the
-machines of a lab have their host's), `etcd-size`, and `etcd-alarms` (with an alarm the cluster takes no writes, and
-leaders end).
+machines of a lab have their host's) and `etcd-size`; `etcd-alarms` is in test_etcd.py.
 """
 
 from __future__ import annotations

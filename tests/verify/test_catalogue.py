@@ -164,7 +164,9 @@ def test_an_alarm_of_etcd_is_told() -> None:
     assert list(on_control_planes.etcd_alarms(Answering([json.dumps(status)]), subject())) == []
     status["errors"] = ["memberID:17 alarm:NOSPACE "]
     found = list(on_control_planes.etcd_alarms(Answering([json.dumps(status)]), subject()))
-    assert found == ["memberID:17 alarm:NOSPACE "]
+    (told,) = found
+    assert told.startswith("11: alarm NOSPACE: ")
+    assert "kubestrap etcd alarms disarm" in told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""`kubestrap etcd`: look after etcd, and save snapshots of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SudoPasswordFile,
+    require_no_options,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bootstrap.errors import BootstrapError
+    from bootstrap.etcd.members import Seen, Status
+    from bootstrap.spec import Inventory
+
+app = typer.Typer(help="Look after etcd: members, snapshots, room and alarms.", no_args_is_help=True)
+snapshot = typer.Typer(help="Save snapshots of etcd, and check them.", no_args_is_help=True)
+alarm_app = typer.Typer()
+app.add_typer(snapshot, name="snapshot")
+app.add_typer(alarm_app, name="alarms")
+
+SnapshotPath = Annotated[Path, typer.Argument(help="A file on this machine.", metavar="PATH")]
+
+
+@app.command()
+def status(
+    inventory: InventoryOption = INVENTORY,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Show every member: size, quota, leader, version, raft, alarms.
+
+    Each control-plane machine is asked for itself, so that it works without a quorum, too.
+    """
+    from bootstrap.etcd import members
+    from bootstrap.parallel import raise_failures
+
+    seen, failures = _look(_read(inventory, sudo_password_file, accept_new))
+    warnings = members.warnings(seen)
+    data = {"members": [_data(seen, each) for each in seen.statuses.values()], "warnings": warnings}
+    output.result(data, "\n".join(_table(seen)) if seen.statuses else "")
+    for text in warnings:
+        output.note(f"Warning: {text}")
+    raise_failures(failures, seen.statuses)
+
+
+@snapshot.command()
+def save(
+    path: SnapshotPath,
+    inventory: InventoryOption = INVENTORY,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Save a snapshot of etcd to a file here, whole and checked, or not at all.
+
+    It holds all of the cluster, its Secrets too: the file is readable by you alone. It is taken from one member that
+    is well, a follower where there is one; nothing is written on the machine.
+    """
+    from bootstrap.connections import connected
+    from bootstrap.errors import EtcdUnfit, HostsFailed
+    from bootstrap.etcd import asking, members, snapshots
+    from bootstrap.report import size
+
+    snapshots.require_free(path, replace=force)
+    read = _read(inventory, sudo_password_file, accept_new)
+    with connected(read, [host for host in read.hosts if host.is_control_plane]) as connections:
+        seen, failures = asking.look(connections.hosts, connections.failures)
+        if not seen.statuses:
+            raise HostsFailed(failures)
+        sources = members.sources(seen)
+        clusters = {each.cluster for each in seen.statuses.values()}
+        if not sources or len(clusters) > 1:
+            reasons = [*members.warnings(seen), *(str(error) for error in failures.values())]
+            raise EtcdUnfit("no member is fit to give a snapshot; nothing was saved", reasons)
+        for error in failures.values():
+            output.note(f"Warning: {error}")
+        best = sources[0]
+        role = "the leader" if best.leads else "a follower"
+        output.note(f"From {best.host} ({role}), {size(best.size)}")
+        saved = snapshots.save(connections.hosts[best.host], path, replace=force)
+    output.note(f"{path}: {size(saved.size)}, revision {best.revision} or later; its SHA-256 is right.")
+    data = {
+        "path": saved.path,
+        "size": saved.size,
+        "sha256": saved.sha256,
+        "host": best.host,
+        "member": seen.name(best.id),
+        "cluster": members.identity(best.cluster),
+        "version": best.version,
+        "revisionAtLeast": best.revision,
+    }
+    output.result(data)
+
+
+@snapshot.command("status")
+def snapshot_status(path: SnapshotPath, *, output: OutputOption) -> None:
+    """Check a snapshot by the SHA-256 at its end; no machine is asked.
+
+    What is in it (revision, number of keys) is told by `etcdutl snapshot status`.
+    """
+    from bootstrap.etcd import snapshots
+    from bootstrap.report import size
+
+    seen = snapshots.check(path)
+    lines = [
+        f"{'size':<9} {size(seen.size)} ({seen.size} bytes)",
+        f"{'database':<9} {seen.database} bytes",
+        f"{'sha256':<9} {seen.sha256}, as at its end",
+    ]
+    output.result(seen, "\n".join(lines))
+
+
+@app.command()
+def defrag(
+    inventory: InventoryOption = INVENTORY,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Drop the history first: all revisions but the last.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where a member is down, or the members do not agree.")
+    ] = False,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Defragment the members, one at a time, the leader last.
+
+    A member answers nothing meanwhile; with one member the whole cluster stands still for that time, seconds as a
+    rule. Each is waited for before the next begins.
+    """
+    from bootstrap.etcd import upkeep
+
+    read = _read(inventory, sudo_password_file, accept_new)
+    names = [host.name for host in read.hosts if host.is_control_plane]
+    folder = read.cluster.etcd.local.data_dir
+    with (
+        output.run("etcd defrag", read, names) as listener,
+        upkeep.locked(read, "etcd defrag") as (hosts, unreached),
+    ):
+        done = upkeep.defrag(hosts, unreached, folder, listener, compact=compact, force=force)
+    output.result({"members": upkeep.sizes(done)})
+
+
+@alarm_app.callback(invoke_without_command=True)
+def alarms(
+    context: typer.Context,
+    inventory: InventoryOption = INVENTORY,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """List etcd's alarms, and say what to do about them."""
+    from bootstrap.etcd import members
+    from bootstrap.parallel import raise_failures
+
+    if context.invoked_subcommand:
+        require_no_options(context)
+        return
+    seen, failures = _look(_read(inventory, sudo_password_file, accept_new))
+    found = [
+        {"alarm": each.kind, "member": seen.name(each.member), "id": members.identity(each.member)}
+        for each in seen.alarms
+    ]
+    lines = [f"{seen.name(each.member)}: {members.advice(each.kind)}" for each in seen.alarms]
+    output.result({"alarms": found}, "\n".join(lines))
+    if not found and seen.statuses:
+        output.note("No alarm is raised.")
+    raise_failures(failures, seen.statuses)
+
+
+@alarm_app.command()
+def disarm(
+    inventory: InventoryOption = INVENTORY,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Disarm the alarm NOSPACE, where every database has room again. No other alarm is touched."""
+    from bootstrap.etcd import upkeep
+
+    read = _read(inventory, sudo_password_file, accept_new)
+    names = [host.name for host in read.hosts if host.is_control_plane]
+    with (
+        output.run("etcd alarms disarm", read, names) as listener,
+        upkeep.locked(read, "etcd alarms disarm") as (hosts, unreached),
+    ):
+        count = upkeep.disarm(hosts, unreached, listener)
+    output.note("The cluster takes writes again." if count else "There is no alarm to disarm.")
+    output.result({"disarmed": count})
+
+
+def _read(path: Path, sudo_password_file: str, accept_new: bool) -> Inventory:
+    from bootstrap import inventory as inventories
+
+    read = Access(sudo_password_file, accept_new).to(inventories.load(path))
+    inventories.require_supported(read)
+    return read
+
+
+def _look(inventory: Inventory) -> tuple[Seen, Mapping[str, BootstrapError]]:
+    from bootstrap.connections import connected
+    from bootstrap.etcd import asking
+
+    with connected(inventory, [host for host in inventory.hosts if host.is_control_plane]) as connections:
+        return asking.look(connections.hosts, connections.failures)
+
+
+def _data(seen: Seen, each: Status) -> dict[str, object]:
+    from bootstrap.etcd.members import identity
+
+    return {
+        "host": each.host,
+        "name": seen.name(each.id),
+        "id": identity(each.id),
+        "cluster": identity(each.cluster),
+        "version": each.version,
+        "size": each.size,
+        "sizeInUse": each.in_use,
+        "quota": each.quota,
+        "leader": each.leads,
+        "leaderId": identity(each.leader) if each.leader else "",
+        "learner": each.learner,
+        "raftTerm": each.term,
+        "raftIndex": each.index,
+        "raftAppliedIndex": each.applied,
+        "revision": each.revision,
+        "alarms": [alarm.kind for alarm in each.alarms if alarm.member in (0, each.id)],
+        "errors": each.errors,
+    }
+
+
+def _table(seen: Seen) -> list[str]:
+    from bootstrap.etcd.members import identity
+    from bootstrap.report import size
+
+    rows = [["NAME", "ID", "VERSION", "SIZE", "IN USE", "QUOTA", "ROLE", "TERM", "INDEX", "ALARMS"]]
+    for each in seen.statuses.values():
+        kinds = ",".join(alarm.kind for alarm in each.alarms if alarm.member in (0, each.id))
+        role = "learner" if each.learner else "leader" if each.leads else "follower" if each.leader else "no leader"
+        numbers = [size(each.size), size(each.in_use), size(each.quota), role, str(each.term), str(each.index)]
+        rows.append([seen.name(each.id), identity(each.id), each.version, *numbers, kinds or "none"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
