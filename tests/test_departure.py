@@ -211,7 +211,7 @@ def test_an_api_that_ends_in_the_middle_is_the_hosts_failure(server: ApiServer, 
     machine = Machine(server)
     machine.pod("web")
     server.before = lambda request: (503, {}) if request.method == "DELETE" else machine.answer(request)
-    api.seconds = 0.2
+    api.seconds = 2
     failures, _ = leave(api)
     assert isinstance(failures["w1"], BootstrapError)
     assert not isinstance(failures["w1"], ApiUnreachable)
