@@ -133,10 +133,10 @@ image() { # reference target digest size
 	how=pinned
 	if ! image_is_there "$1" "$2"; then
 		blob "$3" "$4"
-		must timeout 600 ctr -n k8s.io images import --local "$blobs/$3" >"$d/out"
+		must timeout 600 ctr -n k8s.io images import --local "$blobs/$3"
 		how=imported
 	fi
-	must timeout 60 ctr -n k8s.io images label "$1" io.cri-containerd.pinned=pinned >"$d/out"
+	must timeout 60 ctr -n k8s.io images label "$1" io.cri-containerd.pinned=pinned
 	: >"$d/images"
 	image_is_right "$1" "$2" || die "containerd does not show $1 as $2 after its import"
 	rm -f -- "$blobs/$3"

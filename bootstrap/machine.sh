@@ -16,7 +16,7 @@ same() { printf 'same\t%s\n' "$i"; }
 
 # What a program said in file $1; and where no space was left for it, on which file systems, by the paths in that.
 said() {
-	cat "$1"
+	grep -v ' level=warning ' "$1" || cat "$1"
 	grep -q -i -e 'no space left on device' -e 'disk quota exceeded' "$1" || return
 	tr -s " '\"\`,:=()" '\n' <"$1" | grep '^/' | grep -v -F -e "$d/" | while IFS= read -r named; do
 		until [ -e "${named:-/}" ]; do named=${named%/*}; done
@@ -37,7 +37,7 @@ die() {
 }
 
 must() {
-	"$@" 2>"$d/error" && return
+	"$@" >"$d/out" 2>"$d/error" && return
 	{ printf '%s: ' "$*" && said "$d/error"; } >"$d/why"
 	fail step
 }
