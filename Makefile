@@ -68,6 +68,10 @@ lab-test: bundle ## run the tests on real machines
 .PHONY: test
 test: setup-test lint types unit bundle cluster-test lab-test ## run every test, and the recipe of `make cluster`
 
+.PHONY: molecule
+molecule: bundle ## run the molecule scenario on two throw-away machines (lab-test does that, too)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" molecule test
+
 .PHONY: soak
 soak: setup-test bundle ## kill runs at KILLS random instants (SEED=N repeats); not part of `make test`
 	$(PYTHON) -m tests.lab.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -11,6 +11,7 @@ import pytest
 
 from bootstrap.lab import labs, snapshots
 from bootstrap.lab.labs import Lab
+from tests.lab import scenario
 from tests.lab.clusters import Cluster
 
 SECONDS = 1800
@@ -22,6 +23,8 @@ NOT_PREPARE = (
     "certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane,kubelet-finalize,"
     "upload-config,mark-control-plane,bootstrap-token,addon"
 )
+UNBROKEN = "kill"
+"""The lab of the cluster that molecule makes, and then of the one that is compared with it: names are in the state."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,3 +86,10 @@ def cluster(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made.kubestrap("init")
         made.kubestrap("join")
         yield made
+
+
+@pytest.fixture(scope="session")
+def molecule(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> scenario.Done:
+    """What came of the scenario `molecule/default`, on two machines that were prepared and are gone again."""
+    with lab_of(UNBROKEN, machines=2, snapshot=prepared, keep=False) as lab:
+        return scenario.done(lab, tmp_path_factory.mktemp("molecule"))

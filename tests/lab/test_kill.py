@@ -1,7 +1,7 @@
 """Runs that are broken anywhere, and finished by the same command: the machines end as after an unbroken run.
 
-The tests go on from each other, on two machines of their own. Costs about 6 min: one unbroken cluster to compare with,
-one that is made with interruptions. SEED=N repeats the random instants of a run that printed N.
+The tests go on from each other, on two machines of their own. Costs about 5 min, beside the unbroken cluster to compare
+with, which is molecule's. SEED=N repeats the random instants of a run that printed N.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pytest
 from bootstrap import phases
 from tests.lab import kills, sameness
 from tests.lab.clusters import Cluster
-from tests.lab.conftest import lab_of
+from tests.lab.conftest import UNBROKEN, lab_of
+from tests.lab.scenario import Done
 
-LAB = "kill"
 MANIFESTS = "/etc/kubernetes/manifests"
 PODS = {"etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"}
 HOLD = """
@@ -44,20 +44,9 @@ def chance() -> random.Random:
 
 
 @pytest.fixture(scope="module")
-def unbroken(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> sameness.State:
-    """What an unbroken `init` and `join` leave. The lab has the same name, which the cluster's name follows."""
-    with lab_of(LAB, machines=2, snapshot=prepared, keep=False) as lab:
-        cluster = Cluster(lab, tmp_path_factory.mktemp("unbroken"))
-        cluster.write_inventory([machine.name for machine in lab.machines])
-        cluster.kubestrap("init")
-        cluster.kubestrap("join")
-        return sameness.settled(cluster)
-
-
-@pytest.fixture(scope="module")
-def machines(prepared: str, unbroken: sameness.State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two machines that are prepared, and nothing more."""
-    with lab_of(LAB, machines=2, snapshot=prepared, keep=False) as lab:
+def machines(prepared: str, molecule: Done, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two machines that are prepared, and nothing more. Those of the unbroken cluster, of the same names, are gone."""
+    with lab_of(UNBROKEN, machines=2, snapshot=prepared, keep=False) as lab:
         cluster = Cluster(lab, tmp_path_factory.mktemp("kill"))
         cluster.write_inventory([machine.name for machine in lab.machines])
         yield cluster
@@ -133,10 +122,8 @@ def test_f19_machines_that_lose_their_power_come_back_by_themselves(machines: Cl
         assert [line for line in machines.kubestrap(command).stderr.splitlines() if line.startswith("    ")] == []
 
 
-def test_f1_f2_f19_the_machines_and_the_cluster_are_as_after_an_unbroken_run(
-    machines: Cluster, unbroken: sameness.State
-) -> None:
-    assert sameness.differences(unbroken, sameness.settled(machines)) == []
+def test_f1_f2_f19_the_machines_and_the_cluster_are_as_after_an_unbroken_run(machines: Cluster, molecule: Done) -> None:
+    assert sameness.differences(molecule.state, sameness.settled(machines)) == []
 
 
 def test_f28_a_second_operator_is_named_the_first_and_takes_over_when_that_one_is_dead(machines: Cluster) -> None:

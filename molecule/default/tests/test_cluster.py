@@ -1,0 +1,66 @@
+"""`kubestrap verify`'s own checks, of machines as molecule reaches them: by OpenSSH, and by testinfra's connection.
+
+The smoke test, which is no affair of one machine, is made as the command makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootstrap import inventory as inventories
+from bootstrap import verify
+from bootstrap.run import bundle_of
+from bootstrap.site import Contents
+from bootstrap.spec import Inventory
+from bootstrap.verify.catalogue import CATALOGUE
+from bootstrap.verify.subject import Remembering, Subject
+
+STARTING = ("system-pods", "coredns", "kube-proxy", "flannel")
+"""Checks of what is still starting for a while where a cluster was made just now."""
+PATIENCE = 180
+
+
+@pytest.fixture(scope="module")
+def inventory() -> Inventory:
+    return inventories.load(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "inventory.yaml"))
+
+
+@pytest.fixture(scope="module")
+def contents(inventory: Inventory) -> Contents:
+    return bundle_of(inventory).contents
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started(inventory: Inventory, contents: Contents) -> None:
+    """Wait until all has started, but not for ever: the checks tell what has not."""
+    deadline = time.monotonic() + PATIENCE
+    while any(outcome.problems for outcome in verify.verify(inventory, contents, only=STARTING)):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(1)
+
+
+def test_the_machine_passes_every_check(host: Any, inventory: Inventory, contents: Contents) -> None:
+    (described,) = (each for each in inventory.hosts if each.name == host.backend.get_hostname())
+    machine, subject = Remembering(host), Subject(described, inventory, contents)
+    made = [verify.made(machine, subject, each) for each in CATALOGUE if each.applies(described, inventory)]
+    expect_passed(made)
+    assert len(made) > 30
+
+
+def test_the_cluster_passes_the_smoke_test(inventory: Inventory, contents: Contents) -> None:
+    made = verify.verify(inventory, contents, only=["smoke"])
+    expect_passed(made)
+    assert {outcome.check for outcome in made} == set(verify.smoke.TEXTS)
+
+
+def expect_passed(made: Iterable[verify.Outcome]) -> None:
+    failed = [f"{one.host} {one.check}: {'; '.join(one.problems)}" for one in made if one.problems]
+    if failed:
+        pytest.fail("\n".join(failed), pytrace=False)
