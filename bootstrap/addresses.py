@@ -18,20 +18,19 @@ def node_address(host: Host, addresses: Sequence[str], networking: Networking) -
 
     Raises `NodeAddressUnclear`, which names the candidates.
     """
-    found = [address for address in map(ip_address, addresses) if address is not None]
-    candidates = sorted({address for address in found if _usable(address, networking)}, key=int)
-    shown = ", ".join(map(str, candidates)) or "none"
+    usable = candidates(addresses, networking)
+    shown = ", ".join(map(str, usable)) or "none"
     seen = ", ".join(addresses) or "none"
     if host.node_address is not None:
-        if host.node_address in found:
+        if host.node_address in map(ip_address, addresses):
             return str(host.node_address)
         raise NodeAddressUnclear(
             host.name, f"the machine does not have the nodeAddress {host.node_address}; it has {shown}"
         )
-    if len(candidates) == 1:
-        return str(candidates[0])
+    if len(usable) == 1:
+        return str(usable[0])
     family = f"IPv{networking.service_subnet.version}"
-    if not candidates:
+    if not usable:
         raise NodeAddressUnclear(
             host.name,
             f"the machine has no {family} address that other machines can reach (it has {seen});"
@@ -41,6 +40,12 @@ def node_address(host: Host, addresses: Sequence[str], networking: Networking) -
         host.name,
         f"the machine has several {family} addresses ({shown}); write the one for the cluster as nodeAddress",
     )
+
+
+def candidates(addresses: Sequence[str], networking: Networking) -> list[IPv4Or6Address]:
+    """List those of a machine's `addresses` by which others can reach it in such a cluster, in order."""
+    found = {address for address in map(ip_address, addresses) if address is not None}
+    return sorted((address for address in found if _usable(address, networking)), key=int)
 
 
 def _usable(address: IPv4Or6Address, networking: Networking) -> bool:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import OutputOption
+from bootstrap.options import AcceptNew, Access, OutputOption, SudoPasswordFile
 
 if TYPE_CHECKING:
     from bootstrap.spec import Inventory
 
-app = typer.Typer(help="Check, import or fill in an inventory; show the schema.", no_args_is_help=True)
+app = typer.Typer(help="Check, create, import or fill in an inventory; show the schema.", no_args_is_help=True)
 
 STDIN = "-"
 
@@ -87,6 +87,42 @@ def import_(
     if str(source) == STDIN:
         standard_input = sys.stdin.read() if sys.stdin is not None else ""
     made = importing.read(source, standard_input)
+    for note in made.notes:
+        output.note(note)
+    output.result({"inventory": yaml.safe_load(made.text), "notes": list(made.notes)}, made.text)
+
+
+@app.command()
+def create(
+    servers: Annotated[
+        list[str], typer.Argument(help="Machines, as [user@]address[:port]; control planes first.", metavar="SERVER")
+    ],
+    control_planes: Annotated[
+        int, typer.Option("--control-planes", min=1, help="How many of them run the control plane.", metavar="NUMBER")
+    ] = 1,
+    identity_file: Annotated[
+        str, typer.Option("--identity-file", help="The key to log in with.", metavar="FILE", show_default=False)
+    ] = "",
+    proxy_jump: Annotated[
+        str, typer.Option("--proxy-jump", help="The jump host to go through.", metavar="SERVER", show_default=False)
+    ] = "",
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Make a first inventory of machines, by looking at them; nothing is changed there.
+
+    It goes to stdout, and what you should know of the machines to stderr. What is not given here comes from
+    ~/.ssh/config.
+    """
+    import yaml
+
+    from bootstrap import creating
+
+    wanted = creating.given(servers, identity_file=identity_file, proxy_jump=proxy_jump)
+    facts = creating.look(Access(sudo_password_file, accept_new).to(wanted))
+    made = creating.create(wanted, facts, control_planes=control_planes)
     for note in made.notes:
         output.note(note)
     output.result({"inventory": yaml.safe_load(made.text), "notes": list(made.notes)}, made.text)

@@ -52,9 +52,10 @@ class Imported:
 
 @dataclass
 class Draft:
-    """What is known of a cluster; `note` tells what is not taken over, and why."""
+    """What is known of a cluster; `note` tells what is not taken over, and why. `command` is who drafts it."""
 
     source: str
+    command: str = "kubestrap config import"
     cluster: dict[str, Any] = field(default_factory=dict)
     hosts: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -138,7 +139,7 @@ class Draft:
         cluster = {key: self.cluster[key] for key in order}
         data |= {key: value for key, value in (("cluster", cluster), ("ssh", ssh), ("hosts", hosts)) if value}
         body = yaml.dump(data, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=110)
-        text = f"# Made from {self.source} by kubestrap config import.\n{body}"
+        text = f"# Made from {self.source} by {self.command}.\n{body}"
         try:
             inventory.read(text.encode(), name=self.source, folder=Path.cwd())
         except inventory.InventoryError as error:

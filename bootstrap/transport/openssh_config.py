@@ -86,6 +86,14 @@ def login(inventory: spec.Inventory, host: spec.Host) -> Login:
         raise ConfigError(f"~/.ssh/config: what it says about {host.address} cannot be used: {error}") from error
 
 
+def split_server(text: str) -> tuple[str | None, str, int | None] | None:
+    """Give user, address and port of `[user@]address[:port]`, an IPv6 address in brackets; None where it is no such."""
+    match = _HOP.fullmatch(text)
+    if match is None:
+        return None
+    return match["user"], match["bracketed"] or match["name"], int(match["port"]) if match["port"] else None
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting of how to log in to a host: its name in ssh_config, its value, and where that comes from."""
@@ -201,19 +209,20 @@ def _jumps(
         )
     logins: list[Login] = []
     for index, hop in enumerate(text.split(",")):
-        match = _HOP.fullmatch(hop.strip())
-        if match is None:
+        parts = split_server(hop.strip())
+        if parts is None:
             raise ConfigError(f"ProxyJump {text}: {hop!r} is not user@host:port")
+        user, address, port = parts
         settings = spec.HostSsh(
-            user=match["user"],
-            port=int(match["port"]) if match["port"] else None,
+            user=user,
+            port=port,
             identity_file=own.identity_file,
             known_hosts_file=own.known_hosts_file,
             accept_new_host_keys=own.accept_new_host_keys,
             # OpenSSH follows the configuration of the first hop only; each later one is reached from the one before.
             proxy_jump=None if index == 0 else "none",
         )
-        one = _login(config, match["bracketed"] or match["name"], settings, connect_timeout, depth=depth)
+        one = _login(config, address, settings, connect_timeout, depth=depth)
         logins.extend((*one.jumps, one))
     return tuple(logins)
 

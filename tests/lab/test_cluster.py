@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bootstrap import paths
 from bootstrap.bundle import open_bundle
@@ -309,6 +310,25 @@ def test_a_real_kubeadm_joins_with_our_token(cluster: Cluster, invited: Any) -> 
         cluster.kubectl("delete pod probe --grace-period=0 --force")
     _wipe(cluster, "worker3")
     cluster.on("worker3", "rm /usr/local/bin/kubeadm")
+
+
+def test_a_first_inventory_is_made_of_addresses_alone(cluster: Cluster) -> None:
+    given = yaml.safe_load(cluster.lab.inventory.read_text())
+    addresses = {host["name"]: host["address"] for host in given["hosts"]}
+    login = (f"IdentityFile {given['ssh']['identityFile']}", f"UserKnownHostsFile {given['ssh']['knownHostsFile']}")
+    configuration = cluster.home / ".ssh" / "config"
+    configuration.parent.mkdir(mode=0o700, exist_ok=True)
+    configuration.write_text("\n".join(["User root", *login, ""]))
+    try:
+        made = cluster.kubestrap("config", "create", addresses["cp1"], f"ops@{addresses['worker1']}")
+    finally:
+        configuration.unlink()
+    assert yaml.safe_load(made.stdout)["hosts"] == [
+        {"name": "cp1", "address": addresses["cp1"], "roles": ["control-plane"]},
+        {"name": "worker1", "address": addresses["worker1"], "roles": ["worker"], "ssh": {"user": "ops"}},
+    ]
+    assert f"{addresses['worker1']}: it is in a cluster already" in made.stderr
+    cluster.kubestrap("config", "validate", "-i", "-", stdin=made.stdout)
 
 
 def test_several_control_planes_are_refused_with_a_code_of_their_own(cluster: Cluster) -> None:
