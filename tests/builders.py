@@ -49,6 +49,7 @@ IMAGES = {
     "coredns": "registry.k8s.io/coredns/coredns:v1.14.6",
     "pause": "registry.k8s.io/pause:3.10.2",
     "flannel": "ghcr.io/flannel-io/flannel:v0.26.7",
+    "haproxy": "docker.io/library/haproxy:2.6",
     "agnhost": "registry.k8s.io/e2e-test-images/agnhost:2.60",
 }
 BINARIES = (

@@ -58,10 +58,10 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of programs of one module.
+    """An image of programs of one module, or of nothing but layers where `module` is empty.
 
     `files` are paths in the image by the program's name, each in a layer of its own, above the layers `tools`: names
-    in `bootstrap.bundle.debian`. The first file is the entry point.
+    in `bootstrap.bundle.debian`. The first file is the entry point; without files it is a layer's program of this name.
     """
 
     name: str
@@ -223,6 +223,16 @@ IMAGES = (
         "flannel",
         {"flanneld": "/opt/bin/flanneld"},
         tools=("iptables", "cp"),
+    ),
+    # Debian's, whatever its version; the manifest names the program, as the upstream image of this name would need it.
+    Image(
+        "haproxy",
+        "docker.io/library/haproxy",
+        "2.6",
+        "",
+        {},
+        tools=("haproxy",),
+        user="65534:65534",
     ),
     # The tag is what test/images/agnhost/VERSION says in the module (a test compares).
     Image(

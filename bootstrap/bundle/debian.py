@@ -20,11 +20,16 @@ PACKAGES = {
     "kmod": "kmod",
     "ipset": "ipset",
     "cp": "coreutils",
+    "haproxy": "haproxy",
     "ldd": "libc-bin",
 }
 """The Debian package of each program that images are made from."""
 
-LAYERS = {"iptables": ("xtables-nft-multi", "nft", "conntrack", "kmod", "ipset"), "cp": ("cp",)}
+LAYERS = {
+    "iptables": ("xtables-nft-multi", "nft", "conntrack", "kmod", "ipset"),
+    "cp": ("cp",),
+    "haproxy": ("haproxy",),
+}
 """The programs of each layer that can be made."""
 
 _LINKS = {
@@ -37,6 +42,7 @@ _LINKS = {
         "/usr/sbin/modprobe": "/usr/bin/kmod",
     },
     "cp": {},
+    "haproxy": {},
 }
 _FOLDERS = {
     "xtables-nft-multi": "/usr/sbin",
@@ -45,6 +51,7 @@ _FOLDERS = {
     "ipset": "/usr/sbin",
     "kmod": "/usr/bin",
     "cp": "/bin",
+    "haproxy": "/usr/local/sbin",
 }
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -61,7 +68,7 @@ def missing() -> dict[str, str]:
 
 
 def layer(tools: str) -> list[Entry]:
-    """Give the layer `tools`: `iptables` (what kube-proxy and flannel call; nftables is what it speaks), or `cp`.
+    """Give the layer `tools`: `cp`, `haproxy`, or `iptables` (for kube-proxy and flannel; it speaks to nftables).
 
     With each program go the shared libraries that it needs, and with iptables its extensions.
     """

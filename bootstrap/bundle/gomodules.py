@@ -334,7 +334,7 @@ def _image(
     layers: list[Sequence[oci.Entry]] = [base, *(tools_layers[name] for name in image.tools)]
     for name, path in image.files.items():
         layers.append([oci.Entry(path, programs[image.module, name])])
-    config = oci.Config((next(iter(image.files.values())),), image.command, image.user)
+    config = oci.Config((next(iter(image.files.values()), image.name),), image.command, image.user)
     reference = f"{image.repository}:{tag}"
     archive = folder / manifest.BLOBS / f".{image.name}.tar"
     target = oci.write_image(layers, config, reference, catalog.PLATFORM, archive)
