@@ -125,9 +125,15 @@ CAUSES: tuple[Cause, ...] = (
         "compact and defragment it, then `etcdctl alarm disarm`; or raise quota-backend-bytes in its extraArgs",
     ),
     Cause(
+        "etcd-data-lost",
+        "member ([0-9a-f]+) has already been bootstrapped",
+        "its data are gone, and the other members know it (as {0}): it does not begin anew beside them",
+        "bring its data back; this version does not make them anew from the other members, which go on without it",
+    ),
+    Cause(
         "etcd-data",
         "(cannot access data directory: [^\"]*|couldn't find local name [^ ]* in the initial cluster configuration"
-        "|member [0-9a-f]+ has already been bootstrapped|tocommit[(][0-9]+[)] is out of range)",
+        "|tocommit[(][0-9]+[)] is out of range)",
         "its data and its configuration do not go together: {0}",
         "bring back the data, or reset the host and run the command again",
     ),

@@ -43,13 +43,15 @@ _UPLOAD_BYTES_A_SECOND = 256 * 1024  # slower than this is taken for a dead link
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a plan is done with. `api` opens a connection to the API server; it is called once a host that needs it.
+    """What a plan is done with. `api` opens a connection to an API server; it is called once a host that needs it.
+
+    It is given the host's name, as a control-plane host has an API server of its own.
 
     `lease` are the locks under which the work is done; `hosts` are guarded by it.
     """
 
     hosts: Mapping[str, Host]
-    api: Callable[[], AbstractContextManager[Api]]
+    api: Callable[[str], AbstractContextManager[Api]]
     open_blob: Callable[[str], BinaryIO]
     lease: lock.Lease | None = None
 
@@ -57,9 +59,8 @@ class Means:
 def execute(plan: Plan, means: Means, listener: Listener) -> None:
     """Do `plan`. Every step ends as an event; a step that finds everything right changes nothing.
 
-    Raises `HostsFailed` with each failed host's error, after the others are done. A host that failed, and a plan
-    whose first control-plane host failed, go no further. Where a signal ends it, nothing new is begun, and nothing
-    is waited for.
+    Raises `HostsFailed` with each failed host's error, after the others are done. A host that failed goes no further.
+    Where a signal ends it, nothing new is begun, and nothing is waited for.
     """
     talking = threading.Lock()
     stop = threading.Event()
@@ -115,7 +116,7 @@ class _Run:
                         return None
                     if isinstance(group, _ApiGroup):
                         self._enter(group.phase)
-                        api = api or stack.enter_context(self._means.api())
+                        api = api or stack.enter_context(self._means.api(self._name))
                         self._api(group, api)
                     else:
                         self._batch(group)

@@ -78,14 +78,26 @@ def gather(
     workflow: preflight.Workflow,
     platform: str,
     lease: lock.Lease | None = None,
+    only_looked_at: Sequence[str] = (),
 ) -> Gathered:
     """Survey and examine the machines that are connected, two round trips each, and then the ways between them.
+
+    Machines that are `only_looked_at` are not examined for what they are, only for the ways to and from them.
 
     With `lease` their locks are taken meanwhile, and what they hold is read back under the lock. Raises `HostsFailed`
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,
     unless the phase `preflight` is skipped.
     """
-    found = _examine(machines, hosts, cluster, request, workflow=workflow, platform=platform, lease=lease)
+    found = _examine(
+        machines,
+        hosts,
+        cluster,
+        request,
+        workflow=workflow,
+        platform=platform,
+        lease=lease,
+        only_looked_at=only_looked_at,
+    )
     warnings = preflight.judge(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
     nodes = dict(found.nodes)
     if found.leftovers and lease:
@@ -150,6 +162,7 @@ def _examine(
     workflow: preflight.Workflow | None,
     platform: str,
     lease: lock.Lease | None,
+    only_looked_at: Sequence[str] = (),
 ) -> _Examined:
     by_name = {machine.name: machine for machine in machines if machine.name in hosts}
     examined = "preflight" not in request.skip
@@ -158,7 +171,7 @@ def _examine(
         machine, host = by_name[name], hosts[name]
         holding = lease.take(host) if lease else None
         examination = None
-        if examined:
+        if examined and name not in only_looked_at:
             own: preflight.Workflow = workflow or ("init" if machine.is_control_plane else "join")
             examination = preflight.examine(host, machine, cluster, workflow=own, platform=platform)
         if holding:
@@ -195,7 +208,9 @@ def _examine(
 
 
 def _look(machine: Machine, host: Host, cluster: Cluster) -> Node:
-    facts = survey.look(host, survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER)
+    wanted = survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER
+    data = cluster.etcd.local.data_dir if machine.is_control_plane else ""
+    facts = survey.look(host, wanted, etcd_data=data)
     return Node(machine, node_address(machine, facts.addresses, cluster.networking), facts)
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import yaml
 
-from bootstrap import discovery, kubeconfig, lock, paths, phases, plan, run, tokens
+from bootstrap import discovery, kubeconfig, lock, members, paths, phases, plan, run, tokens
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
 from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem
-from bootstrap.events import HostFailed, Listener, Waiting
+from bootstrap.events import Listener, Waiting
 from bootstrap.execute import Means
 from bootstrap.gather import Gathered, Request, gather
 from bootstrap.parallel import attempt
-from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of
+from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work
 from bootstrap.site import Joining, Node, Site, Token
 from bootstrap.spec import Host as Machine
 from bootstrap.spec import Inventory, seconds
@@ -66,25 +66,31 @@ def join(
     """Join every worker of `inventory` that has not joined yet, and mend those that have.
 
     A worker that fails or is not reached does not stop the others; all failures are raised together as
-    `HostsFailed` at the end. Raises other `BootstrapError`s where nothing could be begun.
+    `HostsFailed` at the end. One control-plane host that serves is enough. Raises other `BootstrapError`s where
+    nothing could be begun.
     """
     way = way or DOING
     workers = _workers(inventory, request)
     workflow = request.phases(phases.JOIN)
     bundle = bundle_of(inventory)
-    first = next(machine for machine in inventory.hosts if machine.is_control_plane)
+    masters = [machine for machine in inventory.hosts if machine.is_control_plane]
     with (
-        connected(inventory, [first, *workers]) as connections,
+        connected(inventory, [*masters, *workers]) as connections,
         way.lease("join") as lease,
     ):
-        if first.name in connections.failures:
+        if all(machine.name in connections.failures for machine in masters):
             raise HostsFailed(connections.failures, list(connections.hosts))
+        # All locks of the control plane are taken, so that no two runs have but one of them each.
         gathered = _gather(inventory, connections, request, warn, lease)
-        node = next((node for node in gathered.nodes if node.name == first.name), None)
-        if node is None:
+        seen = [node for node in gathered.nodes if node.host.is_control_plane]
+        if not seen:
             raise HostsFailed(gathered.failures, [])
-        control_plane = control_plane_of(inventory, connections.hosts[first.name], node)
+        control_plane = control_plane_of(inventory, connections.hosts, seen)
+        everyone = members.settled(masters, seen, inventory.cluster)
         failures = {**connections.failures, **gathered.failures}
+        for machine in masters:
+            if machine.name in failures:
+                warn(_lost(machine.name, failures.pop(machine.name)))
         nodes = [node for node in gathered.nodes if not node.host.is_control_plane]
         with control_plane.api() as api:
             failures |= _strangers(api, nodes, control_plane.ca)
@@ -95,13 +101,13 @@ def join(
                 nodes = [node for node in nodes if node.name not in failures]
                 site = Site(
                     inventory.cluster,
-                    (control_plane.node, *nodes),
+                    (*everyone, *nodes),
                     bundle.contents,
                     joining=_invited(api, inventory, control_plane, token),
                     endpoint_address=control_plane.node.address,
                 )
                 means = Means(connections.hosts, control_plane.api, bundle.open, lease)
-                done = _work(_planned(request, workflow, site, nodes), means, way, listener, failures)
+                done = work(_planned(request, workflow, site, nodes), means, way, listener, failures)
     return Joined(tuple(done))
 
 
@@ -159,7 +165,7 @@ def join_invited(
             admin=False,
         )
         means = Means(connections.hosts, _no_api, bundle.open, lease)
-        done = _work(_planned(request, workflow, site, nodes), means, way, listener, failures)
+        done = work(_planned(request, workflow, site, nodes), means, way, listener, failures)
     return Joined(tuple(done), tuple(f"kubectl label node {name} node-role.kubernetes.io/worker=" for name in done))
 
 
@@ -206,26 +212,13 @@ def _planned(request: Request, workflow: Sequence[plan.Phase], site: Site, nodes
     return todo
 
 
-def _work(
-    todo: plan.Plan, means: Means, way: Way, listener: Listener, failures: Mapping[str, BootstrapError]
-) -> list[str]:
-    """Do the plan, give the hosts that are done, and raise its failures with those from before."""
-    for name, error in failures.items():
-        listener(HostFailed(name, "", error))
-    failed = dict(failures)
-    guarded = means.lease.guard(means.hosts) if means.lease else means.hosts
-    try:
-        way.walk(todo, replace(means, hosts=guarded), listener)
-    except HostsFailed as error:
-        failed |= error.failures
-    done = [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed]
-    if failed:
-        raise HostsFailed(failed, done)
-    return done
-
-
-def _no_api() -> Api:
+def _no_api(_: str) -> Api:
     raise ConfigError("this needs admin rights on the cluster, which a run with --server does not have")
+
+
+def _lost(name: str, error: BootstrapError) -> Problem:
+    why = error.what if isinstance(error, HostError) else str(error)
+    return Problem(name, "Connection", "warning", why, "the other control-plane hosts do for this run")
 
 
 def _has_joined(node: Node) -> bool:

@@ -74,12 +74,15 @@ class Kubeconfig:
         return urlsplit(self.server).port or 443
 
 
-def site_files(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) -> Mapping[str, Mapping[str, bytes]]:
+def site_files(
+    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, *, first: str = ""
+) -> Mapping[str, Mapping[str, bytes]]:
     """Give the PKI files and the kubeconfigs of each control-plane host, by host name and absolute path.
 
     To be written in this order (`pki.complete` says why). A kubeconfig that a host holds is kept, byte for byte,
     where it names the wanted server and this cluster's CA, and its certificate is good or is the kubelet's own;
-    else it is made anew, which loses nothing that our CA could not give again.
+    else it is made anew, which loses nothing that our CA could not give again. What one host alone is given, is given
+    to `first`, by default the first of `nodes`.
 
     Raises `PkiRefused` with every problem of the whole PKI.
     """
@@ -89,7 +92,7 @@ def site_files(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) 
     for node in masters if authority else ():
         assert authority is not None
         for row in ROWS:
-            if row.first_only and node is not masters[0] and row.path not in node.facts.files:
+            if row.first_only and node.name != (first or masters[0].name) and row.path not in node.facts.files:
                 continue
             held = node.facts.files.get(row.path)
             if held is not None and _is_good(held, row, cluster, node, authority, now):

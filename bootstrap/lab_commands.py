@@ -18,7 +18,10 @@ DEFAULT = "lab"
 def up(
     name: Name = DEFAULT,
     machines: Annotated[
-        int | None, typer.Option(min=1, help="How many machines; the first is the control plane. [default: 3]")
+        int | None, typer.Option(min=1, help="How many machines, control planes among them. [default: 3]")
+    ] = None,
+    control_planes: Annotated[
+        int | None, typer.Option(min=1, help="How many of them are control planes. [default: 1]")
     ] = None,
     *,
     output: OutputOption,
@@ -26,7 +29,7 @@ def up(
     """Bring a lab up, or complete it; print the path of its inventory."""
     from bootstrap import lab
 
-    made = lab.up(name, machines=machines, say=output.note)
+    made = lab.up(name, machines=machines, control_planes=control_planes, say=output.note)
     for machine in made.machines:
         output.note(f"  {machine.name:<10} {machine.address:<16} {', '.join(machine.roles)}")
     output.result({"lab": name, "inventory": str(made.inventory)}, str(made.inventory))

@@ -162,7 +162,7 @@ class _Look:
         if not steps:
             return
         try:
-            with self._means.api() as api:
+            with self._means.api(self._name) as api:
                 api.get("/readyz", seconds=_PROBE_SECONDS)
                 undone: list[int] = list(changing)
                 for number, step in steps:

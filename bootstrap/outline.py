@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bootstrap import phases, plan
 from bootstrap.bundle import catalog
@@ -55,9 +55,12 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
     machines = request.machines(inventory, part)
     alike: dict[tuple[str, ...], list[Machine]] = {}
     for machine in machines:
-        key = (str(machine.roles), str(machine.labels), str(machine.taints), str(machine.kubelet))
+        leads = str(machine is machines[0] and machine.is_control_plane)
+        key = (leads, str(machine.roles), str(machine.labels), str(machine.taints), str(machine.kubelet))
         alike.setdefault(key, []).append(machine)
     site = unseen(inventory)
+    if machines and machines[0].is_control_plane:
+        site = replace(site, lead=machines[0].name)
     outlines = []
     for group in alike.values():
         first = group[0] if len(group) == 1 else group[0].model_copy(update={"name": ANY})

@@ -165,6 +165,14 @@ def gather(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) -> G
     return gathered
 
 
+def strangers(masters: Sequence[Node]) -> list[PkiProblem]:
+    """Tell which of these hosts have another CA certificate than the first."""
+    gathered = Gathered({})
+    path = f"{paths.PKI}/ca.crt"
+    _agree(gathered, path, [(node, node.facts.files[path].strip()) for node in masters if path in node.facts.files])
+    return gathered.problems
+
+
 def mode(path: str) -> int:
     """Give the mode of a PKI file or a kubeconfig (kubeadm-facts section 6)."""
     return 0o644 if path.endswith(".crt") else 0o600

@@ -12,7 +12,7 @@ from bootstrap.site import Node, Site
 from bootstrap.steps import Step, hidden
 
 On = Literal["all", "control-plane", "worker", "cluster"]
-"""Where a phase is done: on every host of the run, on those with a role, or once, from the first control plane."""
+"""Where a phase is done: on every host of the run, on those with a role, or once, from the site's lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Phase:
     """One phase of a workflow. `name` is kubeadm's where kubeadm has it, `group/sub-phase` for a part of one.
 
     `steps` says what should be true on a node; its docstring is the phase's help. With `barrier`, no host begins it
-    before all hosts of the phases before it are done with them.
+    before all hosts of the phases before it are done with them, or have failed.
     """
 
     name: str
@@ -87,7 +87,7 @@ def build(workflow: Sequence[Phase], site: Site, *, nodes: Sequence[Node], skip:
     """
     stages: list[list[Task]] = [[]]
     for phase in select(workflow, skip=skip):
-        if phase.barrier and stages[-1]:
+        if phase.barrier and stages[-1] and len(nodes) > 1:
             stages.append([])
         stages[-1] += [Task(phase, node, tuple(phase.steps(site, node))) for node in _where(phase, site, nodes)]
     return Plan(tuple(Stage(tuple(tasks)) for tasks in stages if tasks))
@@ -139,4 +139,4 @@ def _where(phase: Phase, site: Site, nodes: Sequence[Node]) -> Sequence[Node]:
         case "worker":
             return [node for node in nodes if not node.host.is_control_plane]
         case "cluster":
-            return site.control_plane[:1]
+            return [node for node in nodes if node.name == site.leader]

@@ -23,6 +23,7 @@ from bootstrap.errors import (
     Locked,
     NoControlPlane,
     NotDeparted,
+    NotSupported,
     StepFailed,
     UsageError,
 )
@@ -61,9 +62,11 @@ def reset(
 
     Where a control plane stays, the hosts' Nodes leave the cluster first; a host whose Node does not is not touched,
     unless `force`. Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in
-    `only` that no host has, and `HostsFailed` after all others are done.
+    `only` that no host has, `NotSupported` for a part of the control plane, and `HostsFailed` after all others are
+    done.
     """
     hosts = chosen(inventory, only)
+    _require_whole_control_plane(inventory, hosts)
     reports: dict[str, Report] = {}
     with connected(inventory, hosts) as connections, lock.Lease(lock.Owner.here("reset")) as lease:
         failures: dict[str, BootstrapError] = dict(connections.failures)
@@ -143,6 +146,17 @@ def check(host: Host, cluster: spec.Cluster) -> str:
     machine, *lines = result.stdout.decode(errors="replace").splitlines()
     read(host.name, lines)
     return machine.removeprefix("machine\t")
+
+
+def _require_whole_control_plane(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> None:
+    masters = [host.name for host in inventory.hosts if host.is_control_plane]
+    gone = [host.name for host in hosts if host.is_control_plane]
+    if gone and len(gone) < len(masters):
+        raise NotSupported(
+            f"This version does not take single hosts out of a control plane ({', '.join(gone)} of "
+            f"{', '.join(masters)}): etcd would go on counting them as members, which brings it closer to the loss of "
+            "its quorum. Reset all hosts, or workers alone"
+        )
 
 
 def clean(host: Host, cluster: spec.Cluster, listener: Listener) -> Report:

@@ -1,14 +1,14 @@
-"""`init`: from an inventory to a control plane, and the way to its API server that every later command takes."""
+"""`init`: from an inventory to a control plane, and the way to an API server that every later command takes."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap import kubeconfig, lock, paths, phases, plan
+from bootstrap import kubeconfig, lock, members, paths, phases, pki, plan
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import connected
@@ -18,10 +18,12 @@ from bootstrap.errors import (
     ApiUntrusted,
     BootstrapError,
     HostError,
+    HostsFailed,
     NoControlPlane,
+    PkiRefused,
     Problem,
 )
-from bootstrap.events import Listener
+from bootstrap.events import HostFailed, Listener
 from bootstrap.execute import Means, execute
 from bootstrap.gather import Request, gather
 from bootstrap.look import look
@@ -33,6 +35,7 @@ from bootstrap.transport.base import Host
 
 PLATFORM = "linux/amd64"
 _ENDPOINT_SECONDS = 3.0
+_PROBE_SECONDS = 5.0  # for an API server to say that it is ready, where there are others to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +79,87 @@ def init(
 ) -> Made:
     """Make the control plane of `inventory`, or find that all of it is right already.
 
-    Everything is checked before the first machine is changed: the bundle, all machines, what they hold. Raises
-    `BootstrapError`s of all kinds, `HostsFailed` where a machine failed in the work itself.
+    Everything is checked before the first machine is changed: the bundle, all machines, what they hold. Where the
+    control plane stands, machines of it that are not reached do not stop the others. Raises `BootstrapError`s of all
+    kinds, `HostsFailed` where a machine failed in the work itself or was not reached.
     """
     cluster = inventory.cluster
-    machines = request.machines(inventory, [machine for machine in inventory.hosts if machine.is_control_plane])
+    masters = [machine for machine in inventory.hosts if machine.is_control_plane]
+    wanted = [machine.name for machine in request.machines(inventory, masters)]
     workflow = request.phases(phases.INIT)
     bundle = bundle_of(inventory)
-    with connected(inventory, machines) as connections, way.lease("init") as lease:
-        raise_failures(connections.failures, connections.hosts)
+    with connected(inventory, masters) as connections, way.lease("init") as lease:
         gathered = gather(
-            machines, connections.hosts, cluster, request, workflow="init", platform=PLATFORM, lease=lease
+            masters,
+            connections.hosts,
+            cluster,
+            request,
+            workflow="init",
+            platform=PLATFORM,
+            lease=lease,
+            only_looked_at=[machine.name for machine in masters if machine.name not in wanted],
         )
-        for problem in gathered.warnings:
+        for problem in (*_even(len(masters)), *gathered.warnings):
             warn(problem)
-        raise_failures(gathered.failures, connections.hosts)
-        files = kubeconfig.site_files(cluster, gathered.nodes, datetime.datetime.now(datetime.UTC))
+        failures = {**connections.failures, **gathered.failures}
+        nodes = [node for node in gathered.nodes if node.name in wanted]
+        # Who is not reached may hold the only CA, or be a member of another cluster.
+        if not nodes or not members.stands(gathered.nodes):
+            raise_failures(failures, connections.hosts)
+        failures = {name: error for name, error in failures.items() if name in wanted}
+        everyone = members.settled(masters, gathered.nodes, cluster)
+        files = kubeconfig.site_files(
+            cluster, gathered.nodes, datetime.datetime.now(datetime.UTC), first=masters[0].name
+        )
         for held in files.values():
             request.secrets.learn(*held.values())
-        raise_failures(strangers_at_the_endpoint(connections.hosts, cluster, files), connections.hosts)
-        site = Site(cluster, gathered.nodes, bundle.contents, files, endpoint_address=gathered.nodes[0].address)
-        first = gathered.nodes[0]
-        todo = plan.build(workflow, site, nodes=gathered.nodes)
+        asked = {name: host for name, host in connections.hosts.items() if name in wanted}
+        raise_failures(strangers_at_the_endpoint(asked, cluster, files), connections.hosts)
+        lead = nodes[0]
+        site = Site(cluster, everyone, bundle.contents, files, lead=lead.name)
+        todo = plan.build(workflow, site, nodes=nodes)
         request.secrets.learn(*todo.hidden)
+        # Only this one may do anything before the cluster's roles are there.
+        super_admins = [held[paths.SUPER_ADMIN_CONF] for held in files.values() if paths.SUPER_ADMIN_CONF in held]
+        conf = next(iter(super_admins), files[lead.name][paths.ADMIN_CONF])
+        by_name = {node.name: node for node in nodes}
 
-        def api() -> Api:
-            conf = files[first.name][paths.SUPER_ADMIN_CONF]
-            return open_api(connections.hosts[first.name], first, conf, inventory)
+        def api(name: str) -> Api:
+            return open_api(connections.hosts[name], by_name[name], conf, inventory)
 
-        hosts = lease.guard(connections.hosts) if lease else connections.hosts
-        way.walk(todo, Means(hosts, api, bundle.open, lease), listener)
-    admin_conf = files[first.name][paths.ADMIN_CONF]
+        work(todo, Means(connections.hosts, api, bundle.open, lease), way, listener, failures)
+    admin_conf = files[lead.name][paths.ADMIN_CONF]
     written = any(
         isinstance(step, File) and step.path == paths.ADMIN_CONF for task in todo.tasks for step in task.steps
     )
-    if not written and first.facts.files.get(paths.ADMIN_CONF) != admin_conf:
+    if not written and lead.facts.files.get(paths.ADMIN_CONF) != admin_conf:
         return Made(b"")
-    return Made(operators_kubeconfig(inventory, first, admin_conf))
+    return Made(operators_kubeconfig(inventory, lead, admin_conf))
+
+
+def work(
+    todo: plan.Plan, means: Means, way: Way, listener: Listener, failures: Mapping[str, BootstrapError]
+) -> list[str]:
+    """Do the plan, give the hosts that are done, and raise its failures with those from before."""
+    for name, error in failures.items():
+        listener(HostFailed(name, "", error))
+    failed = dict(failures)
+    guarded = means.lease.guard(means.hosts) if means.lease else means.hosts
+    try:
+        way.walk(todo, replace(means, hosts=guarded), listener)
+    except HostsFailed as error:
+        failed |= error.failures
+    done = [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed]
+    if failed:
+        raise HostsFailed(failed, done)
+    return done
+
+
+def _even(masters: int) -> list[Problem]:
+    if masters % 2:
+        return []
+    what = f"{masters} control-plane hosts bear the loss of no more of them than {masters - 1}"
+    return [Problem("", "", "warning", what, "give the role to one more, or to one less")]
 
 
 def strangers_at_the_endpoint(
@@ -164,15 +211,15 @@ def operators_kubeconfig(inventory: Inventory, node: Node, admin_conf: bytes) ->
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """A control plane that stands: its first machine, and what it holds of the cluster."""
+    """A control plane that stands: a machine of it that serves, and what it holds of the cluster."""
 
     node: Node
     host: Host
     files: Mapping[str, bytes]
     inventory: Inventory
 
-    def api(self) -> Api:
-        """Open a connection to its API server with admin rights."""
+    def api(self, _: str = "") -> Api:
+        """Open a connection to its API server with admin rights, from whichever host it is for."""
         return open_api(self.host, self.node, self.files[paths.ADMIN_CONF], self.inventory)
 
     @property
@@ -181,24 +228,63 @@ class ControlPlane:
         return self.files[f"{paths.PKI}/ca.crt"]
 
 
-def control_plane_of(inventory: Inventory, host: Host, node: Node) -> ControlPlane:
-    """Give the control plane on `host`. Raises `NoControlPlane` where there is none yet."""
-    lacking = [path for path in (f"{paths.PKI}/ca.crt", paths.ADMIN_CONF) if path not in node.facts.files]
-    if lacking:
+def control_plane_of(inventory: Inventory, hosts: Mapping[str, Host], nodes: Sequence[Node]) -> ControlPlane:
+    """Give the control plane that `nodes` (one at least) run: the first of them whose API server is ready.
+
+    Where none is, the first that could be. Raises `NoControlPlane` where there is none yet, and `PkiRefused`
+    where they are not of one.
+    """
+    needed = (f"{paths.PKI}/ca.crt", paths.ADMIN_CONF)
+    able = [node for node in nodes if all(path in node.facts.files for path in needed)]
+    if not able:
+        lacking = ", ".join(path for path in needed if path not in nodes[0].facts.files)
         raise NoControlPlane(
-            f"{node.name}: there is no control plane yet (no {', '.join(lacking)}): run `kubestrap init` first"
+            f"{nodes[0].name}: there is no control plane yet (no {lacking}): run `kubestrap init` first"
         )
-    return ControlPlane(node, host, node.facts.files, inventory)
+    if problems := pki.strangers(able):
+        raise PkiRefused(problems)
+    ready = first_ready({node.name: hosts[node.name] for node in able}, inventory.cluster)
+    node = next(node for node in able if node.name == ready)
+    return ControlPlane(node, hosts[ready], node.facts.files, inventory)
+
+
+def first_ready(hosts: Mapping[str, Host], cluster: Cluster) -> str:
+    """Give the first of the control-plane `hosts` whose API server is ready; where none is, just the first."""
+    if len(hosts) == 1:
+        return next(iter(hosts))
+    answers, _ = attempt(list(hosts), lambda name: _is_ready(hosts[name], cluster))
+    return next((name for name in hosts if answers.get(name)), next(iter(hosts)))
+
+
+def _is_ready(host: Host, cluster: Cluster) -> bool:
+    # In public: whoever answers there is asked again, with its certificate checked, before it is told anything.
+    try:
+        with Api.connect(
+            host,
+            "127.0.0.1",
+            cluster.bind_port,
+            server_name=cluster.endpoint_name,
+            ca=None,
+            seconds=_PROBE_SECONDS,
+        ) as api:
+            api.get("/readyz")
+    except BootstrapError:
+        return False
+    return True
 
 
 @contextmanager
 def reached_control_plane(inventory: Inventory, *, but: Collection[str] = ()) -> Iterator[ControlPlane]:
-    """Connect to the first control-plane host of `inventory` that is not in `but`, and give the control plane there."""
-    machine = next(machine for machine in inventory.hosts if machine.is_control_plane and machine.name not in but)
-    with connected(inventory, [machine]) as connections:
-        raise_failures(connections.failures, connections.hosts)
+    """Connect to the control-plane hosts of `inventory` that are not in `but`, and give the control plane there.
+
+    Raises `HostsFailed` where none of them is reached.
+    """
+    machines = [machine for machine in inventory.hosts if machine.is_control_plane and machine.name not in but]
+    with connected(inventory, machines) as connections:
+        if not connections.hosts:
+            raise_failures(connections.failures, connections.hosts)
         request = Request(skip=("preflight",))
-        gathered = gather([machine], connections.hosts, inventory.cluster, request, workflow="join", platform=PLATFORM)
-        raise_failures(gathered.failures, {})
-        (node,) = gathered.nodes
-        yield control_plane_of(inventory, connections.hosts[machine.name], node)
+        gathered = gather(machines, connections.hosts, inventory.cluster, request, workflow="join", platform=PLATFORM)
+        if not gathered.nodes:
+            raise_failures(gathered.failures, {})
+        yield control_plane_of(inventory, connections.hosts, gathered.nodes)

@@ -21,6 +21,7 @@ class Facts:
     hostname: str = ""
     machine: str = ""  # /etc/machine-id, which the machine's Node tells, too; empty where it has none
     bootstrapped: bool = False  # the kubelet has a certificate of its own: it has joined, and needs no token
+    etcd_data: bool = False  # there are data of an etcd member
     resolved: bool = False  # systemd-resolved runs: kubelets need its own resolv.conf
     ca_folders: tuple[str, ...] = ()  # of those kubeadm mounts into the control plane, beside /etc/ssl/certs
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -106,8 +107,10 @@ class Site:
 
     `files` are, by host name and path, the files of the PKI and the kubeconfigs that the host must hold (PEM, YAML):
     those read back from it where they are good, and new ones otherwise. `endpoint_address` is where the cluster's
-    endpoint name leads machines to that do not run the control plane themselves; empty where others resolve it.
-    `admin` says whether the operator holds admin rights on the cluster in this run.
+    endpoint name leads machines that run neither the control plane nor a proxy; empty where others resolve it.
+    `admin` says whether the operator holds admin rights on the cluster in this run, and `lead` from which
+    control-plane host is done what concerns the whole cluster (empty: the first). Of a control-plane host that this
+    run did not reach, a node has no more than its address.
     """
 
     cluster: Cluster
@@ -117,11 +120,22 @@ class Site:
     joining: Joining | None = None
     endpoint_address: str = ""
     admin: bool = True
+    lead: str = ""
 
     @property
     def control_plane(self) -> tuple[Node, ...]:
         """The nodes that run the control plane, in the inventory's order."""
         return tuple(node for node in self.nodes if node.host.is_control_plane)
+
+    @property
+    def leader(self) -> str:
+        """The control-plane host from which is done what concerns the whole cluster; empty where there is none."""
+        return self.lead or next((node.name for node in self.control_plane), "")
+
+    @property
+    def is_proxied(self) -> bool:
+        """Whether machines without a control plane have a proxy of their own that leads to all of them."""
+        return self.cluster.endpoint.kind == "local-proxy" and len(self.control_plane) > 1
 
     def image(self, name: str) -> str:
         """Give the reference of component `name`'s image. Raises `KeyError` for a component without one."""

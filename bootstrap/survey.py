@@ -18,6 +18,7 @@ READ_BACK = (
     paths.KUBELET_CONF,
     paths.CONTROLLER_MANAGER_CONF,
     paths.SCHEDULER_CONF,
+    f"{paths.MANIFESTS}/etcd.yaml",
 )
 """What of a control-plane machine is read back before anything new is drawn."""
 READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF)
@@ -27,13 +28,15 @@ _SECONDS = 60.0
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def look(host: Host, read_back: tuple[str, ...]) -> Facts:
+def look(host: Host, read_back: tuple[str, ...], *, etcd_data: str = "") -> Facts:
     """Give the facts of one machine, in one round trip, changing nothing.
 
     `architecture` is Go's name where Kubernetes has it. Addresses are those of scope global, without those of Pod
-    networks and container bridges. Raises `HostError` where the machine's answer makes no sense.
+    networks and container bridges. `etcd_data` is where an etcd member's data would be. Raises `HostError` where the
+    machine's answer makes no sense.
     """
-    script = resources.files("bootstrap").joinpath("survey.sh").read_bytes()
+    given = f"etcd_data={quote(etcd_data)}\n".encode()
+    script = given + resources.files("bootstrap").joinpath("survey.sh").read_bytes()
     result = host.run(f"sh -s {' '.join(map(quote, read_back))}", stdin=script, seconds=_SECONDS)
     lines = result.stdout.splitlines()
     if result.status != 0 or not lines or not lines[-1].startswith(b"end\t"):
@@ -63,6 +66,7 @@ def parse(lines: list[bytes]) -> Facts:
         hostname=single.get("hostname", ""),
         machine=single.get("machine", ""),
         bootstrapped="bootstrapped" in single,
+        etcd_data="etcd-data" in single,
         resolved="resolved" in single,
         ca_folders=tuple(several["ca-folder"]),
         files=files,

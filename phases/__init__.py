@@ -1,7 +1,9 @@
 """The phases, and the workflows made of them: the table of contents of what is done to machines.
 
 Names and order are kubeadm's where it has the phase. Everything that the control plane is made of is in place before
-the kubelet starts: one that finds its manifests at once need not wait for its next look at the folder.
+the kubelet starts: one that finds its manifests at once need not wait for its next look at the folder. Several
+control-plane hosts start theirs together, as etcd serves when most of its members are there, and the others, which it
+keeps waiting, are started again later and later.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from bootstrap.phases import (
     certs,
     kubeconfig,
     kubelet,
+    local_proxy,
     marks,
     prepare,
     runtime,
@@ -40,7 +43,7 @@ INIT: tuple[Phase, ...] = (
     *kubeconfig.KUBECONFIG,
     static_pods.ETCD_LOCAL,
     *static_pods.CONTROL_PLANE,
-    Phase("kubelet-start", "control-plane", kubelet.start_steps),
+    Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True),
     wait_control_plane.WAIT_CONTROL_PLANE,
     *upload_config.UPLOAD_CONFIG,
     marks.MARK_CONTROL_PLANE,
@@ -51,6 +54,7 @@ INIT: tuple[Phase, ...] = (
 
 JOIN: tuple[Phase, ...] = (
     *_prepare("worker"),
+    local_proxy.LOCAL_PROXY,
     Phase("kubelet-start", "worker", kubelet.join_steps),
     Phase("kubelet-wait-bootstrap", "worker", kubelet.wait_bootstrap_steps),
     marks.MARK_WORKER,

@@ -23,8 +23,9 @@ def kubelet_steps(site: Site, node: Node) -> Iterator[Step]:
 
 def _written(path: str, whose: str) -> Callable[[Site, Node], Iterator[Step]]:
     def steps(site: Site, node: Node) -> Iterator[Step]:
-        yield Directory(paths.KUBERNETES)
-        yield File(path, site.files[node.name][path], mode=0o600, secret=True)
+        if path in site.files[node.name]:
+            yield Directory(paths.KUBERNETES)
+            yield File(path, site.files[node.name][path], mode=0o600, secret=True)
 
     steps.__doc__ = f"Write the kubeconfig of {whose}."
     return steps

@@ -18,32 +18,31 @@ CONTROL_PLANE_LABELS = (
 )
 
 
-def control_plane_steps(site: Site, _: Node) -> Iterator[Step]:
-    """Label the control plane's Nodes, and taint those that are to run nothing else."""
+def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Label the control plane's Node, and taint it where it is to run nothing else."""
     from bootstrap.spec import seconds
 
-    for node in site.control_plane:
-        yield ApiWait(
-            f"Node {node.name} to be registered by its kubelet",
-            api_version="v1",
-            kind="Node",
-            name=node.name,
-            namespace="",
-            until=_exists,
-            seconds=seconds(site.cluster.timeouts.tls_bootstrap),
-        )
-        labels = dict(CONTROL_PLANE_LABELS)
-        absent: tuple[tuple[str, str], ...] = ()
-        if "worker" in node.host.roles:
-            labels[f"{ROLE}/worker"] = ""
-            if node.host.taints is None:
-                absent = ((f"{ROLE}/control-plane", "NoSchedule"),)
-        yield NodeMarks(
-            node.name,
-            labels=tuple(sorted({**_own_labels(node), **labels}.items())),
-            taints=tuple((taint.key, taint.value, taint.effect) for taint in node.host.registration_taints),
-            absent_taints=absent,
-        )
+    yield ApiWait(
+        f"Node {node.name} to be registered by its kubelet",
+        api_version="v1",
+        kind="Node",
+        name=node.name,
+        namespace="",
+        until=_exists,
+        seconds=seconds(site.cluster.timeouts.tls_bootstrap),
+    )
+    labels = dict(CONTROL_PLANE_LABELS)
+    absent: tuple[tuple[str, str], ...] = ()
+    if "worker" in node.host.roles:
+        labels[f"{ROLE}/worker"] = ""
+        if node.host.taints is None:
+            absent = ((f"{ROLE}/control-plane", "NoSchedule"),)
+    yield NodeMarks(
+        node.name,
+        labels=tuple(sorted({**_own_labels(node), **labels}.items())),
+        taints=tuple((taint.key, taint.value, taint.effect) for taint in node.host.registration_taints),
+        absent_taints=absent,
+    )
 
 
 def worker_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -63,5 +62,5 @@ def _exists(node: Json | None) -> bool | str:
     return True if node is not None else "there is no such Node yet"
 
 
-MARK_CONTROL_PLANE = Phase("mark-control-plane", "cluster", control_plane_steps)
+MARK_CONTROL_PLANE = Phase("mark-control-plane", "control-plane", control_plane_steps)
 MARK_WORKER = Phase("mark-worker", "worker", worker_steps)

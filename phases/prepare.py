@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from bootstrap.phases import local_proxy
 from bootstrap.render import merge
 from bootstrap.steps import Command, File, Step
 
@@ -78,8 +79,11 @@ def swap_steps(site: Site, node: Node) -> Iterator[Step]:
 
 
 def hosts_steps(site: Site, node: Node) -> Iterator[Step]:
-    """Make the endpoint's name known in /etc/hosts: on a control-plane host as itself, elsewhere as the first such."""
-    address = node.address if node.host.is_control_plane else site.endpoint_address
+    """Make the endpoint's name known in /etc/hosts: as the control plane where it runs, or else the way there."""
+    if node.host.is_control_plane:
+        address = node.address
+    else:
+        address = local_proxy.ADDRESS if site.is_proxied else site.endpoint_address
     if site.cluster.endpoint.kind != "local-proxy" or not address:
         return
     server = site.joining.server if site.joining else ""

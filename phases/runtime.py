@@ -102,6 +102,8 @@ def images_steps(site: Site, node: Node) -> Iterator[Step]:
     """Import the images that may run on the host, so that none has to be pulled."""
     cluster = site.cluster
     wanted = ["pause"]
+    if site.is_proxied and not node.host.is_control_plane:
+        wanted.append("haproxy")
     if node.host.is_control_plane:
         wanted += _CONTROL_PLANE_IMAGES
     if not cluster.kube_proxy.disabled:

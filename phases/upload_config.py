@@ -139,6 +139,6 @@ def _go_duration(text: str) -> str:
 
 
 UPLOAD_CONFIG = (
-    Phase("upload-config/kubeadm", "cluster", kubeadm_steps, barrier=True),
+    Phase("upload-config/kubeadm", "cluster", kubeadm_steps),
     Phase("upload-config/kubelet", "cluster", kubelet_steps),
 )

@@ -97,6 +97,12 @@ LINES = [
         f"its data and its configuration do not go together: {DATA}",
     ),
     (
+        "etcd-data-lost",
+        "etcd",
+        ETCD % ("fatal", '"msg":"discovery failed","error":"member 2d6a3c3b4b36cfef has already been bootstrapped"'),
+        "its data are gone, and the other members know it (as 2d6a3c3b4b36cfef): it does not begin anew beside them",
+    ),
+    (
         "cgroup-v1",
         "kubelet",
         FAILED

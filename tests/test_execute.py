@@ -22,7 +22,7 @@ from tests.isolated import IsolatedHost
 BLOB = b"blob" * 1000
 
 
-def _no_api() -> Api:
+def _no_api(_: str) -> Api:
     raise AssertionError("no step here needs the API server")
 
 

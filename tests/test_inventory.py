@@ -106,7 +106,6 @@ def test_one_address_with_different_ports_is_different_machines(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [control-plane]}}\n", "(node1, node2)"),
         (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n", "role etcd (node2)"),
         (f"{ONE}cluster: {{endpoint: {{kind: vip, address: 192.0.2.9}}}}\n", "virtual address"),
         (f"{ONE}cluster: {{networking: {{podSubnet: 'fd00:1::/56', serviceSubnet: 'fd00:2::/112'}}}}\n", "IPv6"),
@@ -122,6 +121,8 @@ def test_what_the_schema_has_but_this_version_cannot_build_is_refused(tmp_path: 
 
 def test_what_can_be_built_is_not_refused(tmp_path: Path) -> None:
     require_supported(read(tmp_path, ONE))
+    more = [f"  - {{name: cp{i}, address: 192.0.2.2{i}, roles: [control-plane]}}\n" for i in (1, 2)]
+    require_supported(read(tmp_path, ONE + "".join(more)))
 
 
 def test_the_example_in_the_checkout_is_valid_and_can_be_built() -> None:

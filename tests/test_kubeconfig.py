@@ -137,6 +137,12 @@ def test_only_the_first_control_plane_gets_super_admin_conf_anew() -> None:
     assert kubeconfig.parse(made["cp2"][paths.SCHEDULER_CONF], "").server == "https://192.0.2.12:6443"
 
 
+def test_another_control_plane_gets_no_super_admin_conf_while_the_first_is_away() -> None:
+    held = dict(kubeconfig.site_files(CLUSTER, [node(), node("cp2", "192.0.2.12")], NOW)["cp2"])
+    made = kubeconfig.site_files(CLUSTER, [node("cp2", "192.0.2.12", files=held)], NOW, first="cp1")
+    assert made["cp2"] == held
+
+
 def test_without_the_cas_key_a_missing_kubeconfig_is_a_problem_beside_all_others() -> None:
     held = {path: data for path, data in fresh().items() if path not in (paths.ADMIN_CONF, f"{paths.PKI}/ca.key")}
     with pytest.raises(PkiRefused) as refused:

@@ -285,7 +285,7 @@ def work() -> None:
             Command("wait", f"cd {{folder}}; echo >begun; {{wait}}; echo >done", f"test -e {{folder}}/done"),
             File(f"{{folder}}/late", b""),
         ]
-        means = Means(lease.guard({{"one": host}}), lambda: None, lambda _: None, lease)
+        means = Means(lease.guard({{"one": host}}), lambda _: None, lambda _: None, lease)
         execute(plan_of("one", *steps), means, lambda event: print(event, file=sys.stderr))
 
 cli.command = lambda: app

@@ -48,7 +48,7 @@ BLOB = b"blob" * 1000
 MAP = "/api/v1/namespaces/kube-public/configmaps/a"
 
 
-def _no_api() -> Api:
+def _no_api(_: str = "") -> Api:
     raise AssertionError("no step here needs the API server")
 
 
@@ -71,7 +71,7 @@ class Machine:
         site = Site(Cluster(), (node,), Contents("1.37.2", "linux/amd64", (), ()))
         plan = build([_phase(name, steps) for name, steps in phases], site, nodes=site.nodes)
         events = [] if events is None else events
-        means = Means({"one": self.host}, api, lambda _: io.BytesIO(BLOB))
+        means = Means({"one": self.host}, lambda _: api(), lambda _: io.BytesIO(BLOB))
         (execute if way is execute else look)(plan, means, events.append)
         return events
 

@@ -39,6 +39,12 @@ def test_workers_and_the_control_plane_reach_each_other() -> None:
 def test_control_planes_reach_each_others_etcd_unless_others_run_it() -> None:
     ports = {need.port for need in reach.needs(planes(3), Cluster())}
     assert ports == {6443, 10250, 2379, 2380}
+    found = [(need.source, need.target, need.port) for need in reach.needs([*planes(3), *workers(1)], Cluster())]
+    names = ("m1", "m2", "m3")
+    pairs = {(source, target) for source in names for target in names if source != target}
+    for port in (2379, 2380):
+        assert sorted((source, target) for source, target, at in found if at == port) == sorted(pairs)
+    assert {target for source, target, at in found if source == "w1" and at == 6443} == set(names)
     files = {"caFile": "/x", "certFile": "/x", "keyFile": "/x"}
     external = Cluster.model_validate({"etcd": {"external": {"endpoints": ["https://192.0.2.9:2379"], **files}}})
     assert {need.port for need in reach.needs(planes(3), external)} == {6443, 10250}

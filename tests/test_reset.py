@@ -15,6 +15,7 @@ from bootstrap.errors import (
     BootstrapError,
     HostsFailed,
     NoControlPlane,
+    NotSupported,
     StepFailed,
     Unreachable,
     UsageError,
@@ -32,6 +33,12 @@ INVENTORY = Inventory(
         Host(name="w1", address="192.0.2.2", roles=("worker",)),
     ),
 )
+
+
+def test_a_part_of_a_control_plane_is_refused_before_anything_is_connected_to() -> None:
+    masters = tuple(Host(name=f"m{n}", address=f"192.0.2.1{n}", roles=("control-plane",)) for n in (1, 2, 3))
+    with pytest.raises(NotSupported, match=r"\(m2 of m1, m2, m3\)"):
+        reset.reset(Inventory(hosts=masters), lambda _: None, only=["m2"])
 
 
 def test_what_was_done_and_what_stays_is_read() -> None:

@@ -12,7 +12,8 @@ MARK = "<!-- generated from bootstrap/verify by tools/checks_docs.py; what stand
 MADE = {
     "all": "every machine",
     "control-plane": "control-plane machines",
-    "cluster": "once, from the first control plane",
+    "worker": "workers",
+    "cluster": "once, from a control plane that serves",
 }
 
 

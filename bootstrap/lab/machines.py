@@ -165,6 +165,11 @@ def stop(lab: str, machine: str) -> None:
     podman("stop", "--time=60", container(lab, machine))
 
 
+def cut_power(lab: str, machine: str) -> None:
+    """End a machine at once, with nothing said to anybody. What is on its disks stays."""
+    podman("kill", "--signal=KILL", container(lab, machine))
+
+
 def wait(lab: str, machines: Sequence[Machine], *, seconds: float = READY_SECONDS) -> Mapping[str, tuple[str, ...]]:
     """Wait until systemd and sshd of all `machines` are up; give each one's public host keys, by name.
 

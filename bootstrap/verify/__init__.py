@@ -16,6 +16,7 @@ from bootstrap import spec
 from bootstrap.connections import connected
 from bootstrap.errors import UsageError
 from bootstrap.parallel import attempt
+from bootstrap.run import first_ready
 from bootstrap.site import Contents
 from bootstrap.transport.base import Host
 from bootstrap.verify import smoke
@@ -73,9 +74,13 @@ def verify(
         for name, error in connections.failures.items():
             collect(Outcome(name, "connection", (str(error),)))
 
+        masters = [host.name for host in inventory.hosts if host.is_control_plane]
+        reached = {name: connections.hosts[name] for name in masters if name in connections.hosts}
+        lead = first_ready(reached, inventory.cluster) if reached else ""
+
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
-            wanted = [check for check in checks if check.applies(subject.host, inventory)]
+            wanted = [check for check in checks if check.applies(subject.host, lead)]
             machine = Remembering(see(connections.hosts[name]))
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 return list(pool.map(partial(made, machine, subject), wanted))
@@ -86,13 +91,12 @@ def verify(
                 collect(outcome)
         for name, error in failures.items():
             collect(Outcome(name, "connection", (str(error),)))
-        first = next(host for host in inventory.hosts if host.is_control_plane)
-        if parts and first.name in connections.hosts:
+        if parts and lead:
             image = contents.image("agnhost").reference
-            test = smoke.Smoke(connections.hosts[first.name], inventory, image, _namespace(), limits or smoke.Limits())
+            test = smoke.Smoke(connections.hosts[lead], inventory, image, _namespace(), limits or smoke.Limits())
             for part in test.run():
                 if part.id in parts:
-                    collect(Outcome(first.name, part.id, part.problems))
+                    collect(Outcome(lead, part.id, part.problems))
     return outcomes
 
 

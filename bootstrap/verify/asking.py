@@ -74,6 +74,14 @@ def unit(machine: Machine, name: str) -> Mapping[str, str]:
     return {}
 
 
+def running(machine: Machine, component: str) -> bool:
+    """Say whether a container of a static Pod's component runs."""
+    tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
+    live = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
+    labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
+    return bool(live & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()))
+
+
 def answers(machine: Machine, server: str, path: str) -> Iterator[str]:
     """Tell why a component's health is not well, asked from its machine."""
     # kubectl, as it is there while curl may not be; without credentials it would ask for a user where TLS is spoken.
@@ -223,6 +231,12 @@ def own_certificates(subject: Subject) -> Mapping[str, str]:
     if not subject.cluster.etcd.external:
         return signed
     return {name: ca for name, ca in signed.items() if ca != "etcd/ca"}
+
+
+def is_proxied(subject: Subject) -> bool:
+    """Say whether the machine is a worker with a proxy of its own, as there are several control planes."""
+    several = sum(host.is_control_plane for host in subject.inventory.hosts) > 1
+    return several and not subject.host.is_control_plane and subject.cluster.endpoint.kind == "local-proxy"
 
 
 def components(subject: Subject) -> Sequence[str]:

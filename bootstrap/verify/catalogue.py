@@ -61,6 +61,7 @@ CATALOGUE = (
         on_machines.port_owners,
         on_machines.pod_network,
     ),
+    *_checks("worker", on_machines.local_proxy),
     *_checks(
         "control-plane",
         on_control_planes.certificates,

@@ -1,4 +1,4 @@
-"""The checks of the cluster, made once, from its first control plane: by the API and with an administrator's rights.
+"""The checks of the cluster, made once, by the API of a control plane that serves, with an administrator's rights.
 
 A function's docstring is the check's text, its name the check's id.
 """

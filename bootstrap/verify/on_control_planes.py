@@ -9,7 +9,6 @@ from cryptography import x509
 from bootstrap import paths
 from bootstrap.etcd import members
 from bootstrap.verify.asking import (
-    CTR,
     KUBECTL,
     answers,
     certificate,
@@ -22,6 +21,7 @@ from bootstrap.verify.asking import (
     own_certificates,
     plain,
     read,
+    running,
     said,
 )
 from bootstrap.verify.subject import Machine, Subject
@@ -103,11 +103,8 @@ def manifests(machine: Machine, subject: Subject) -> Iterator[str]:
 
 def static_pods(machine: Machine, subject: Subject) -> Iterator[str]:
     """The container of every control-plane component runs."""
-    tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
-    running = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
     for component in components(subject):
-        labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
-        if not running & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()):
+        if not running(machine, component):
             yield f"no container of {component} runs"
 
 

@@ -16,6 +16,7 @@ import yaml
 from cryptography import x509
 
 from bootstrap import paths
+from bootstrap.phases import local_proxy as proxy
 from bootstrap.phases import prepare, runtime
 from bootstrap.preflight import clock as judged
 from bootstrap.site import Site
@@ -26,6 +27,7 @@ from bootstrap.verify.asking import (
     certificate,
     components,
     decoded,
+    is_proxied,
     kubeconfig,
     listeners,
     modes,
@@ -35,6 +37,7 @@ from bootstrap.verify.asking import (
     read,
     read_certificate,
     refuses,
+    running,
     said,
     unit,
     unlike,
@@ -274,6 +277,8 @@ def runtime_files(machine: Machine, _: Subject) -> Iterator[str]:
 def manifest_strangers(machine: Machine, subject: Subject) -> Iterator[str]:
     """The folder of static Pods holds ours and nothing else."""
     ours = {f"{component}.yaml" for component in components(subject)} if subject.host.is_control_plane else set()
+    if is_proxied(subject):
+        ours.add(f"{proxy.NAME}.yaml")
     for name in machine.run(f"ls -A -- {paths.MANIFESTS}").stdout.splitlines():
         if name not in ours:
             yield f"{paths.MANIFESTS}/{name}"
@@ -389,12 +394,31 @@ def endpoint_entry(machine: Machine, subject: Subject) -> Iterator[str]:
     found = {plain(row[0]) for row in rows if name in row[1:]}
     masters = [host for host in subject.inventory.hosts if host.is_control_plane]
     right = subject.host if subject.host.is_control_plane else masters[0]
+    wanted = proxy.ADDRESS if is_proxied(subject) else str(right.node_address or "")
     if subject.cluster.endpoint.kind == "local-proxy" and not found:
         yield f"{name} is not in it"
     if len(found) > 1:
         yield f"{name} is in it with {', '.join(sorted(found))}"
-    if found and right.node_address and found != {str(right.node_address)}:
-        yield f"{name} is {', '.join(sorted(found))} there, not {right.node_address}"
+    if found and wanted and found != {wanted}:
+        yield f"{name} is {', '.join(sorted(found))} there, not {wanted}"
+
+
+def local_proxy(machine: Machine, subject: Subject) -> Iterator[str]:
+    """The worker's proxy runs where it needs one, and knows every control-plane host."""
+    if not is_proxied(subject):
+        return
+    lines = [line.split() for line in read(machine, proxy.CONFIG).splitlines()]
+    known = {line[1]: line[2] for line in lines if line[:1] == ["server"] and len(line) > 2}
+    masters = {host.name: host.node_address for host in subject.inventory.hosts if host.is_control_plane}
+    if missing := [name for name in masters if name not in known]:
+        yield f"{proxy.CONFIG} lacks {', '.join(missing)}: run `kubestrap join`"
+    if surplus := [name for name in known if name not in masters]:
+        yield f"{proxy.CONFIG} names {', '.join(surplus)}, of which there is none: run `kubestrap join`"
+    for name, address in masters.items():
+        if address and name in known and known[name] != f"{address}:{subject.cluster.endpoint.port}":
+            yield f"{proxy.CONFIG} has {known[name]} for {name}, whose address is {address}: run `kubestrap join`"
+    if not running(machine, proxy.NAME):
+        yield f"no container of {proxy.NAME} runs"
 
 
 def resolver(machine: Machine, _: Subject) -> Iterator[str]:
@@ -455,6 +479,8 @@ def _service(machine: Machine, name: str) -> Iterator[str]:
 
 def _images(subject: Subject) -> Iterator[str]:
     yield "pause"
+    if is_proxied(subject):
+        yield "haproxy"
     if subject.host.is_control_plane:
         yield from components(subject)
     if not subject.cluster.kube_proxy.disabled:
@@ -486,6 +512,8 @@ def _ports(subject: Subject) -> Mapping[int, str]:
         wanted[int(subject.kubelet.get("healthzPort", 10248))] = "kubelet"
     if not cluster.kube_proxy.disabled and "healthzBindAddress" not in cluster.kube_proxy.config:
         wanted[10256] = "kube-proxy"
+    if is_proxied(subject):
+        wanted[cluster.endpoint.port] = "haproxy"
     if subject.host.is_control_plane:
         wanted |= {
             cluster.bind_port: "kube-apiserver",

@@ -12,7 +12,7 @@ from bootstrap import spec
 from bootstrap.site import Contents
 
 On = Literal["all", "control-plane", "worker", "cluster"]
-"""Where a check is made: on every machine, on those with a role, or once, from the first control plane."""
+"""Where a check is made: on every machine, on those with a role, or once, from a control plane that serves."""
 
 
 class Ran(Protocol):
@@ -83,8 +83,8 @@ class Check:
     text: str
     run: Callable[[Machine, Subject], Iterator[str]]
 
-    def applies(self, host: spec.Host, inventory: spec.Inventory) -> bool:
-        """Say whether it is made on `host`."""
+    def applies(self, host: spec.Host, lead: str) -> bool:
+        """Say whether it is made on `host`; what concerns the whole cluster is on the host `lead`."""
         match self.on:
             case "all":
                 return True
@@ -93,4 +93,4 @@ class Check:
             case "worker":
                 return not host.is_control_plane
             case "cluster":
-                return host == next((other for other in inventory.hosts if other.is_control_plane), None)
+                return host.name == lead

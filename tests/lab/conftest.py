@@ -34,13 +34,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def lab_of(name: str, *, machines: int, snapshot: str | None = None, keep: bool = KEEP) -> Iterator[Lab]:
+def lab_of(
+    name: str, *, machines: int, control_planes: int = 1, snapshot: str | None = None, keep: bool = KEEP
+) -> Iterator[Lab]:
     """Have a lab for a while. One that a killed run left behind is taken down first."""
     full = f"{PREFIX}-{name}"
     if not keep:
         labs.down(full)
     try:
-        yield labs.up(full, machines=machines, snapshot=snapshot)
+        yield labs.up(full, machines=machines, control_planes=control_planes, snapshot=snapshot)
     finally:
         if not keep:
             labs.down(full)

@@ -29,7 +29,7 @@ K = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
 CP, WORKER, OTHER = "cp1", "worker1", "worker2"
 SHORT = Limits(rollout=20, reach=3, clean_up=15)
 PATIENCE = 240
-ELSEWHERE = {"clock", "etcd-alarms", "etcd-size"}
+ELSEWHERE = {"clock", "etcd-alarms", "etcd-size", "local-proxy"}
 
 
 @dataclass(frozen=True)

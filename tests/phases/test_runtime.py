@@ -30,8 +30,13 @@ def imported(described: Site, host: Node) -> set[str]:
     return {names[step.reference] for step in runtime.images_steps(described, host) if isinstance(step, Image)}
 
 
-def test_a_control_plane_host_gets_every_image() -> None:
-    assert imported(site(), site().nodes[0]) == set(IMAGES)
+def test_a_control_plane_host_gets_every_image_but_the_workers_proxy() -> None:
+    assert imported(site(), site().nodes[0]) == set(IMAGES) - {"haproxy"}
+
+
+def test_the_proxy_goes_to_workers_of_several_control_plane_hosts() -> None:
+    described = site(node("cp1"), node("cp2", address="192.0.2.12"), node("worker", "worker", address="192.0.2.13"))
+    assert ["haproxy" in imported(described, member) for member in described.nodes] == [False, False, True]
 
 
 def test_a_worker_gets_what_may_run_there() -> None:

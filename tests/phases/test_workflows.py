@@ -38,7 +38,7 @@ def test_init_has_the_phases_of_kubeadm_in_their_order() -> None:
 
 def test_join_has_the_phases_of_kubeadm_in_their_order() -> None:
     groups = list(dict.fromkeys(name.partition("/")[0] for name in order(JOIN)))
-    assert groups == ["prepare", "kubelet-start", "kubelet-wait-bootstrap", "mark-worker"]
+    assert groups == ["prepare", "local-proxy", "kubelet-start", "kubelet-wait-bootstrap", "mark-worker"]
 
 
 def test_manifests_are_in_place_before_the_kubelet_starts() -> None:

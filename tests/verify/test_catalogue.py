@@ -119,7 +119,25 @@ def test_a_check_of_the_cluster_is_made_from_one_machine() -> None:
     hosts = [Host(name=f"m{i}", address=f"192.0.2.{i}", roles=("control-plane",)) for i in (1, 2)]
     inventory = Inventory(hosts=(Host(name="w", address="192.0.2.9", roles=("worker",)), *hosts))
     (check,) = [check for check in CATALOGUE if check.id == "nodes"]
-    assert [host.name for host in inventory.hosts if check.applies(host, inventory)] == ["m1"]
+    assert [host.name for host in inventory.hosts if check.applies(host, "m1")] == ["m1"]
+
+
+def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
+    masters = [
+        {"name": f"m{i}", "address": f"m{i}", "nodeAddress": f"192.0.2.{i}", "roles": ["control-plane"]}
+        for i in (1, 2, 3)
+    ]
+    worker = {"name": "w", "address": "w", "roles": ["worker"]}
+    inventory = Inventory.model_validate({"hosts": [*masters, worker]})
+    asked = Subject(inventory.hosts[-1], inventory, Contents("1.37.2", "linux/amd64", (), ()))
+    stale = "    server m1 192.0.2.1:6443\n    server m2 192.0.2.9:6443\n    server old 192.0.2.8:6443\n"
+    found = list(on_machines.local_proxy(Answering([stale, "c1 1 RUNNING\n", "c1\n"]), asked))
+    assert [text.split(": run")[0] for text in found] == [
+        "/etc/kubernetes/kubestrap-proxy.cfg lacks m3",
+        "/etc/kubernetes/kubestrap-proxy.cfg names old, of which there is none",
+        "/etc/kubernetes/kubestrap-proxy.cfg has 192.0.2.9:6443 for m2, whose address is 192.0.2.2",
+    ]
+    assert list(on_machines.local_proxy(Answering([]), subject())) == []
 
 
 def test_listening_sockets_and_their_holders_are_read_from_the_kernel() -> None:

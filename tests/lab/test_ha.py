@@ -1,0 +1,160 @@
+"""Three control-plane machines and a worker: formed, used, and one of them lost, the first of the list.
+
+The tests go on from each other, on machines of their own. Costs about 4 min.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bootstrap.lab import machines
+from tests.lab.clusters import KUBECTL, Cluster
+from tests.lab.conftest import lab_of
+
+MASTERS = ("cp1", "cp2", "cp3")
+EVERY = (*MASTERS, "worker1")
+ETCDCTL = (
+    "ctr -n k8s.io tasks exec --exec-id test-$$ $(ctr -n k8s.io containers ls -q "
+    "'labels.\"io.kubernetes.container.name\"==etcd' | while read -r id; do "
+    'ctr -n k8s.io tasks ls | grep -q "^$id .*RUNNING" && echo $id; done) etcdctl '
+    "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt "
+    "--key /etc/kubernetes/pki/etcd/healthcheck-client.key --endpoints https://127.0.0.1:2379 --write-out json"
+)
+ASK = "/usr/local/bin/kubectl --kubeconfig /etc/kubernetes/kubelet.conf --request-timeout 2s get --raw /readyz"
+
+
+@pytest.fixture(scope="module")
+def trio(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Machines that are prepared, and nothing more."""
+    with lab_of("ha", machines=4, control_planes=3, snapshot=prepared) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("ha"))
+        cluster.write_inventory([machine.name for machine in lab.machines])
+        yield cluster
+
+
+def _members(cluster: Cluster, machine: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cluster.on(machine, f"{ETCDCTL} member list"))
+    return found
+
+
+def _changes(stderr: str) -> list[str]:
+    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
+
+
+def _wait_ready(cluster: Cluster, through: str) -> None:
+    names = " ".join(f"node/{name}" for name in EVERY)
+    cluster.on(through, f"{KUBECTL} wait --for=condition=Ready --timeout=300s {names}", seconds=360)
+
+
+def test_f1_three_are_formed_at_once_also_by_a_run_that_was_killed(trio: Cluster) -> None:
+    run = trio.start("init")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if "kubelet-start" in line:
+            break
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    trio.kubestrap("init")
+    trio.kubestrap("join")
+    _wait_ready(trio, "cp1")
+    seen = {name: _members(trio, name) for name in MASTERS}
+    assert len({one["header"]["cluster_id"] for one in seen.values()}) == 1
+    for one in seen.values():
+        assert sorted(member["name"] for member in one["members"]) == list(MASTERS)
+        assert not any(member.get("isLearner") for member in one["members"])
+    for machine in trio.lab.machines[:3]:
+        server = trio.on(machine.name, "sed -n 's/^ *server: //p' /etc/kubernetes/kubelet.conf").strip()
+        assert server == f"https://{machine.address}:6443"
+        assert trio.on(machine.name, "sha256sum < /etc/kubernetes/pki/ca.crt") == trio.on(
+            "cp1", "sha256sum < /etc/kubernetes/pki/ca.crt"
+        )
+    server = trio.on("worker1", "sed -n 's/^ *server: //p' /etc/kubernetes/kubelet.conf").strip()
+    name = server.removeprefix("https://").removesuffix(":6443")
+    assert name.startswith("api.")
+    assert trio.on("worker1", f"getent ahostsv4 {name}").startswith("127.0.0.1 ")
+
+
+def test_a_second_run_changes_nothing(trio: Cluster) -> None:
+    before = {machine: trio.containers(machine) for machine in EVERY}
+    assert _changes(trio.kubestrap("init").stderr) == []
+    assert _changes(trio.kubestrap("join").stderr) == []
+    assert {machine: trio.containers(machine) for machine in EVERY} == before
+
+
+def test_every_check_and_the_smoke_test_pass(trio: Cluster) -> None:
+    trio.kubestrap("verify")
+
+
+def test_a_stale_proxy_is_told_and_brought_up_to_date(trio: Cluster) -> None:
+    trio.on("worker1", "sed -i '/server cp3/d' /etc/kubernetes/kubestrap-proxy.cfg")
+    assert "lacks cp3" in trio.kubestrap("verify", "--only", "local-proxy", status=1).stdout
+    changed = [line.split(":")[0] for line in _changes(trio.kubestrap("join").stderr)]
+    assert changed == ["/etc/kubernetes/kubestrap-proxy.cfg"]
+    trio.kubestrap("verify", "--only", "local-proxy")
+
+
+def test_members_are_not_changed_by_another_inventory(trio: Cluster) -> None:
+    trio.write_inventory(["cp1", "worker1"])
+    for command in ("init", "join"):
+        told = trio.kubestrap(command, status=12).stderr
+        assert "cp1: its members are cp1, cp2, cp3" in told
+    trio.write_inventory(EVERY)
+    assert "does not take single hosts" in trio.kubestrap("reset", "--yes", "--limit", "cp2", status=12).stderr
+
+
+def test_f20_without_the_first_of_three_workers_and_commands_go_on(trio: Cluster) -> None:
+    client = f"(while sleep 0.1; do {ASK} >/dev/null 2>&1 && date +%s.%N; done >/tmp/answers) >/dev/null 2>&1 & echo $!"
+    pid = trio.on("worker1", client).strip()
+    trio.on("worker1", "sleep 3")
+    machines.cut_power(trio.lab.name, "cp1")
+    trio.on("worker1", "sleep 10")
+    trio.on("worker1", f"kill {pid}")
+    times = [float(line) for line in trio.on("worker1", "cat /tmp/answers").split()]
+    gap = max(after - before for before, after in itertools.pairwise(times))
+    sys.stderr.write(f"longest gap seen by a client while the first control plane was lost: {gap:.1f} s\n")
+    assert float(trio.on("worker1", "date +%s.%N")) - times[-1] < 30
+    assert trio.on("worker1", ASK, seconds=60).strip() == "ok"
+    # Every command does with the other two, and tells of the one that is lost.
+    trio.kubestrap("token", "list")
+    shown = trio.kubestrap("kubeconfig").stdout
+    assert re.findall(r"server: https://(\S+):6443", shown) == [trio.lab.machine("cp2").address]
+    told = trio.kubestrap("etcd", "status", status=8)
+    assert "cp1: " in told.stderr
+    assert "cp2" in told.stdout
+    joined = trio.kubestrap("join")
+    assert "cp1: " in joined.stderr
+    assert _changes(joined.stderr) == []
+    again = trio.kubestrap("init", status=8)
+    assert "cp1: " in again.stderr
+    assert _changes(again.stderr) == []
+    trio.kubestrap("verify", "--only", "etcd-health,api-server-health,cluster-info,local-proxy", status=1)
+
+
+def test_f19_a_control_plane_that_comes_back_is_one_of_three_again(trio: Cluster) -> None:
+    machines.start(trio.lab.name, "cp1")
+    machines.wait(trio.lab.name, [trio.lab.machine("cp1")])
+    assert _changes(trio.kubestrap("init").stderr) == []
+    _wait_ready(trio, "cp1")
+    assert len(_members(trio, "cp1")["members"]) == 3
+
+
+def test_f22_a_member_whose_data_are_deleted_begins_no_cluster_of_its_own(trio: Cluster) -> None:
+    before = _members(trio, "cp2")["header"]["cluster_id"]
+    trio.on("cp1", "mv /etc/kubernetes/manifests/etcd.yaml /root/")
+    trio.on("cp1", "while pgrep -x etcd; do sleep 0.2; done; rm -rf /var/lib/etcd/member", seconds=120)
+    trio.on("cp1", "mv /root/etcd.yaml /etc/kubernetes/manifests/")
+    told = trio.kubestrap("init", status=8).stderr
+    assert "its data are gone, and the other members know it" in told
+    for name in ("cp2", "cp3"):
+        seen = _members(trio, name)
+        assert seen["header"]["cluster_id"] == before
+        assert len(seen["members"]) == 3
+    assert trio.on("worker1", ASK, seconds=60).strip() == "ok"

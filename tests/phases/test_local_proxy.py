@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from bootstrap import paths
+from bootstrap.phases import INIT, JOIN, local_proxy, prepare
+from bootstrap.plan import build
+from bootstrap.site import Node, Site
+from bootstrap.steps import Absent, Command, File
+from tests.builders import node, site
+from tests.phases.test_golden import same_as_golden
+
+
+def highly_available(masters: int, **cluster: object) -> Site:
+    members = [node(f"cp{number}", address=f"192.0.2.{number}") for number in range(1, masters + 1)]
+    return site(*members, node("worker", "worker", address="192.0.2.11"), cluster=cluster)
+
+
+def hosts_line(described: Site, member: Node) -> str:
+    (step,) = prepare.hosts_steps(described, member)
+    assert isinstance(step, Command)
+    return step.unless.rpartition(" = ")[2].strip("'\" ]")
+
+
+def proxy_files(described: Site) -> Iterator[File]:
+    return (step for step in local_proxy.steps(described, described.nodes[-1]) if isinstance(step, File))
+
+
+@pytest.mark.parametrize("masters", [3, 5])
+def test_every_members_manifest_lists_all_and_is_the_golden_one(masters: int) -> None:
+    described = highly_available(masters)
+    for number, member in enumerate(described.control_plane, 1):
+        (data,) = (
+            step.data
+            for task in build(INIT, described, nodes=described.control_plane).tasks
+            for step in task.steps
+            if task.node == member and isinstance(step, File) and step.path == f"{paths.MANIFESTS}/etcd.yaml"
+        )
+        if number == masters:
+            same_as_golden(f"ha/{masters}-etcd.yaml", data.decode())
+        (flags,) = (container["command"] for container in yaml.safe_load(data)["spec"]["containers"])
+        everyone = ",".join(f"cp{one}=https://192.0.2.{one}:2380" for one in range(1, masters + 1))
+        assert f"--initial-cluster={everyone}" in flags
+        assert f"--name=cp{number}" in flags
+        assert not any("initial-cluster-state=existing" in flag for flag in flags)
+
+
+def test_the_proxys_files_are_the_golden_ones() -> None:
+    for step in proxy_files(highly_available(3)):
+        same_as_golden(f"ha/{step.path.rpartition('/')[2]}", step.data.decode())
+
+
+def test_another_list_of_servers_makes_another_pod() -> None:
+    (config, manifest), (other_config, other_manifest) = (tuple(proxy_files(highly_available(n))) for n in (3, 5))
+    assert config.data != other_config.data
+    assert manifest.data != other_manifest.data
+
+
+def test_a_port_that_needs_root_is_bound_by_root() -> None:
+    _, manifest = proxy_files(highly_available(3, endpoint={"kind": "local-proxy", "port": 443}))
+    (container,) = yaml.safe_load(manifest.data)["spec"]["containers"]
+    assert container["securityContext"]["runAsUser"] == 0
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+
+
+@pytest.mark.parametrize(("masters", "leads_to"), [(1, "192.0.2.1"), (3, "127.0.0.1")])
+def test_a_worker_goes_straight_to_a_single_host_and_by_its_proxy_to_several(masters: int, leads_to: str) -> None:
+    described = highly_available(masters)
+    assert hosts_line(described, described.nodes[-1]) == f"{leads_to} api.kubernetes.cluster.local"
+    assert hosts_line(described, described.nodes[0]) == "192.0.2.1 api.kubernetes.cluster.local"
+
+
+def test_where_no_proxy_is_needed_none_is_left() -> None:
+    external = highly_available(3, endpoint={"kind": "external", "name": "api.example.com"})
+    for described in (highly_available(1), external):
+        (task,) = (
+            task
+            for task in build(JOIN, described, nodes=described.nodes[-1:]).tasks
+            if task.phase.name == "local-proxy"
+        )
+        assert task.steps == (Absent(local_proxy.MANIFEST), Absent(local_proxy.CONFIG))
+
+
+def test_several_hosts_start_together_and_each_marks_its_own_node() -> None:
+    described = highly_available(3)
+    first, second = build(INIT, described, nodes=described.control_plane).stages
+    assert {task.phase.name.partition("/")[0] for task in first.tasks} == {
+        "prepare",
+        "certs",
+        "kubeconfig",
+        "etcd",
+        "control-plane",
+    }
+    assert second.tasks[0].phase.name == "kubelet-start"
+    once = [task.node.name for task in second.tasks if task.phase.name.startswith(("upload-config", "addon"))]
+    assert set(once) == {"cp1"}
+    assert [task.node.name for task in second.tasks if task.phase.name == "mark-control-plane"] == ["cp1", "cp2", "cp3"]
+    assert len(build(INIT, highly_available(1), nodes=highly_available(1).control_plane).stages) == 1
