@@ -11,6 +11,7 @@ BENCHMARKS = {
     "init": clusters.init,
     "join": clusters.join,
     "workers": clusters.workers,
+    "ha": clusters.ha,
     "rerun": clusters.rerun,
     "roundtrips": links.roundtrips,
     "diagnosis": faults.diagnosis,

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.machines import KUBECTL, bare, kubeadm_config, prepared, say
+from benchmarks.machines import KUBECTL, Machines, bare, kubeadm_config, prepared, say
 from benchmarks.report import medians, ratio
+from bootstrap import outline
+from bootstrap.bundle import open_bundle
+from bootstrap.phases import addons
+from bootstrap.render import to_yaml
+from bootstrap.spec import Inventory
+from bootstrap.steps import ApiObject
 
 IGNORED = "--ignore-preflight-errors=all"
 
@@ -89,6 +101,85 @@ def workers(runs: int) -> None:
         "join of prepared workers, to their Nodes Ready", {f"{count} workers": found for count, found in times.items()}
     )
     ratio("4 workers / 1 worker", times[4], times[1], 1.3)
+
+
+def ha(runs: int) -> None:
+    """Compare three control planes and two workers, all Nodes Ready, with kubeadm in its documented order."""
+    seconds: dict[str, list[float]] = {"kubestrap": [], "kubeadm": []}
+    work: dict[str, list[float]] = {"kubestrap": [], "kubeadm": []}
+    with prepared(5) as machines:
+        names = [machine.name for machine in machines.lab.machines]
+        inventory = machines.choose(names, _three_masters)
+        machines.install_kubeadm(*names)
+        for number in range(runs):
+            for side, make in (("kubestrap", _ours), ("kubeadm", _kubeadms)):
+                _wipe_all(machines, names, inventory)
+                before, started = _cpu(), time.monotonic()
+                make(machines, names, inventory)
+                ready = " ".join(f"node/{name}" for name in names)
+                machines.ssh(machines.master, f"{KUBECTL} wait --for=condition=Ready --timeout=600s {ready}")
+                seconds[side].append(time.monotonic() - started)
+                work[side].append(_cpu() - before)
+            say(
+                f"run {number + 1} of {runs}: "
+                + ", ".join(f"{side} {found[-1]:.1f} s ({work[side][-1]:.0f} CPU s)" for side, found in seconds.items())
+            )
+    medians("three control planes and two workers on prepared machines, to all Nodes Ready", seconds)
+    ratio("kubestrap / kubeadm", seconds["kubestrap"], seconds["kubeadm"], 0.5)
+    medians("the same, CPU time of all machines together", work)
+    ratio("kubestrap / kubeadm", work["kubestrap"], work["kubeadm"], 1.0)
+
+
+def _three_masters(data: dict[str, Any]) -> None:
+    for host in data["hosts"][:3]:
+        host["roles"] = ["control-plane"]
+
+
+def _ours(machines: Machines, _: Sequence[str], __: Inventory) -> None:
+    machines.kubestrap("init")
+    machines.kubestrap("join")
+
+
+def _kubeadms(machines: Machines, names: Sequence[str], inventory: Inventory) -> None:
+    first, *others = names
+    said = machines.output(
+        first,
+        f"systemctl enable --quiet kubelet; kubeadm init --config /root/kubeadm.yaml --upload-certs {IGNORED} 2>&1",
+    )
+    (key,) = re.findall("--certificate-key ([0-9a-f]{64})", said)
+    machines.ssh(first, f"{KUBECTL} apply --filename -", _flannel(inventory))
+    made = machines.output(first, "KUBECONFIG=/etc/kubernetes/admin.conf kubeadm token create --print-join-command")
+    for number, name in enumerate(others):
+        command = f"systemctl enable --quiet kubelet; {made.strip()} {IGNORED}"
+        machines.ssh(name, command + (f" --control-plane --certificate-key {key}" if number < 2 else ""))
+
+
+def _flannel(inventory: Inventory) -> bytes:
+    """Give the objects of the Pod network, which kubeadm leaves to its user."""
+    bundle = open_bundle(None, kubernetes_version=inventory.cluster.kubernetes_version, platform="linux/amd64")
+    site = replace(outline.unseen(inventory), contents=bundle.contents)
+    steps = addons.flannel_steps(site, site.nodes[0])
+    return "---\n".join(to_yaml(step.manifest) for step in steps if isinstance(step, ApiObject)).encode()
+
+
+def _wipe_all(machines: Machines, names: Sequence[str], inventory: Inventory) -> None:
+    """Leave on all machines what `prepare` left, and let them know the endpoint's name as kubeadm needs it."""
+    address, name = machines.lab.machine(names[0]).address, inventory.cluster.endpoint_name
+
+    def wipe(machine: str) -> None:
+        machines.wipe_here(machine)
+        machines.ssh(machine, f"sed '/ {name}$/d' /etc/hosts >/tmp/hosts; cat /tmp/hosts >/etc/hosts")
+        machines.ssh(machine, f"echo {address} {name} >>/etc/hosts")
+
+    with ThreadPoolExecutor(len(names)) as workers:
+        list(workers.map(wipe, names))
+    machines.ssh(names[0], "cat > /root/kubeadm.yaml", kubeadm_config(inventory, address))
+
+
+def _cpu() -> float:
+    """Give how long this host's processors have worked, in seconds, but for waiting."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def rerun(runs: int) -> None:

@@ -107,7 +107,11 @@ class Machines:
         for machine in machines:
             if machine != self.master:
                 self.output(self.master, f"{KUBECTL} delete node {machine} --ignore-not-found")
-            subprocess.run(self.lab.ssh(machine, WIPE, user="root"), capture_output=True, timeout=600, check=False)
+            self.wipe_here(machine)
+
+    def wipe_here(self, machine: str) -> None:
+        """Leave of Kubernetes on this machine what `prepare` left; nothing is asked of its cluster."""
+        subprocess.run(self.lab.ssh(machine, WIPE, user="root"), capture_output=True, timeout=600, check=False)
 
     def install_kubeadm(self, *machines: str) -> None:
         """Put kubeadm, built from the pinned modules, on these machines."""
