@@ -79,10 +79,12 @@ def gather(
     platform: str,
     lease: lock.Lease | None = None,
     only_looked_at: Sequence[str] = (),
+    proxied: bool = False,
 ) -> Gathered:
     """Survey and examine the machines that are connected, two round trips each, and then the ways between them.
 
-    Machines that are `only_looked_at` are not examined for what they are, only for the ways to and from them.
+    Machines that are `only_looked_at` are not examined for what they are, only for the ways to and from them. With
+    `proxied` workers are to have a proxy that leads to the control planes.
 
     With `lease` their locks are taken meanwhile, and what they hold is read back under the lock. Raises `HostsFailed`
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,
@@ -97,6 +99,7 @@ def gather(
         platform=platform,
         lease=lease,
         only_looked_at=only_looked_at,
+        proxied=proxied,
     )
     warnings = preflight.judge(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
     nodes = dict(found.nodes)
@@ -129,7 +132,16 @@ def inspect(inventory: Inventory, request: Request, *, platform: str) -> Inspect
     cluster = inventory.cluster
     machines = request.machines(inventory, inventory.hosts)
     with connected(inventory, machines) as connections:
-        found = _examine(machines, connections.hosts, cluster, request, workflow=None, platform=platform, lease=None)
+        found = _examine(
+            machines,
+            connections.hosts,
+            cluster,
+            request,
+            workflow=None,
+            platform=platform,
+            lease=None,
+            proxied=inventory.is_proxied,
+        )
     problems = preflight.judged(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
     unfit = {problem.host for problem in problems if problem.level == "error"}
     fit = tuple(name for name in found.nodes if name not in unfit)
@@ -163,6 +175,7 @@ def _examine(
     platform: str,
     lease: lock.Lease | None,
     only_looked_at: Sequence[str] = (),
+    proxied: bool,
 ) -> _Examined:
     by_name = {machine.name: machine for machine in machines if machine.name in hosts}
     examined = "preflight" not in request.skip
@@ -173,7 +186,7 @@ def _examine(
         examination = None
         if examined and name not in only_looked_at:
             own: preflight.Workflow = workflow or ("init" if machine.is_control_plane else "join")
-            examination = preflight.examine(host, machine, cluster, workflow=own, platform=platform)
+            examination = preflight.examine(host, machine, cluster, workflow=own, platform=platform, proxied=proxied)
         if holding:
             holding.wait()
         return _look(machine, host, cluster), examination

@@ -81,7 +81,7 @@ def join(
         if all(machine.name in connections.failures for machine in masters):
             raise HostsFailed(connections.failures, list(connections.hosts))
         # All locks of the control plane are taken, so that no two runs have but one of them each.
-        gathered = _gather(inventory, connections, request, warn, lease)
+        gathered = _gather(inventory, connections, request, warn, lease, proxied=inventory.is_proxied)
         seen = [node for node in gathered.nodes if node.host.is_control_plane]
         if not seen:
             raise HostsFailed(gathered.failures, [])
@@ -189,10 +189,19 @@ def _gather(
     request: Request,
     warn: Callable[[Problem], None],
     lease: lock.Lease | None,
+    *,
+    proxied: bool = False,
 ) -> Gathered:
     machines = [machine for machine in inventory.hosts if machine.name in connections.hosts]
     gathered = gather(
-        machines, connections.hosts, inventory.cluster, request, workflow="join", platform=PLATFORM, lease=lease
+        machines,
+        connections.hosts,
+        inventory.cluster,
+        request,
+        workflow="join",
+        platform=PLATFORM,
+        lease=lease,
+        proxied=proxied,
     )
     for problem in gathered.warnings:
         warn(problem)

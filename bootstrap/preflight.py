@@ -117,13 +117,17 @@ class Examination:
     leftovers: Mapping[str, str] = field(default_factory=dict)
 
 
-def examine(host: Host, node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platform: str) -> Examination:
+def examine(
+    host: Host, node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platform: str, proxied: bool = False
+) -> Examination:
     """Look at one machine, in one round trip, without changing anything.
 
-    `platform` is the bundle's (`linux/amd64`). Raises `HostError` where the machine cannot be asked.
+    With `proxied` a worker is to have a proxy that leads to the control planes. `platform` is the bundle's
+    (`linux/amd64`). Raises `HostError` where the machine cannot be asked.
     """
     sent = time.time()
-    result = host.run("sh -s", stdin=script(node, cluster, workflow=workflow, platform=platform), seconds=SECONDS)
+    asked = script(node, cluster, workflow=workflow, platform=platform, proxied=proxied)
+    result = host.run("sh -s", stdin=asked, seconds=SECONDS)
     received = time.time()
     if result.status:
         why = result.stderr.decode(errors="replace").strip() or f"exit status {result.status}"
@@ -149,7 +153,15 @@ def check(
     return [problem for examination in done.values() for problem in examination.problems] + across(done.values())
 
 
-def script(node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platform: str, root: str = "") -> bytes:
+def script(
+    node: spec.Host,
+    cluster: spec.Cluster,
+    *,
+    workflow: Workflow,
+    platform: str,
+    proxied: bool = False,
+    root: str = "",
+) -> bytes:
     """Give the script that looks at a machine. `root` is put before the paths it reads (for tests)."""
     kubelet = {**cluster.kubelet.config, **node.kubelet.config}
     networking = cluster.networking
@@ -167,6 +179,7 @@ def script(node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platfo
         "kubeconfigs": " ".join(KUBECONFIGS),
         "etcd_data": cluster.etcd.local.data_dir if node.is_control_plane and not cluster.etcd.external else "",
         "api_port": str(cluster.bind_port),
+        "proxy_port": str(cluster.endpoint.port) if proxied and not node.is_control_plane else "",
         "open": f"{cluster.bind_port}, 2379, 2380 and 10250" if node.is_control_plane else "10250",
         "swap": "off" if kubelet.get("failSwapOn", True) else "on",
         "cgroup_v1": "allowed" if kubelet.get("failCgroupV1", True) is False else "",

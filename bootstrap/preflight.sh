@@ -325,6 +325,7 @@ if [ "$role" = control-plane ]; then
 		for number in 2379 2380 2381; do port "$number" etcd "$manifests/etcd.yaml"; done
 	fi
 fi
+if [ "$proxy_port" ]; then port "$proxy_port" haproxy "$manifests/kubestrap-proxy.yaml"; fi
 port 10248 kubelet /etc/systemd/system/kubelet.service
 port 10250 kubelet /etc/systemd/system/kubelet.service
 

@@ -336,6 +336,11 @@ class Inventory(Model):
     ssh: Ssh = Ssh()
     hosts: Annotated[tuple[Host, ...], Field(min_length=1)]
 
+    @property
+    def is_proxied(self) -> bool:
+        """Whether machines without a control plane have a proxy of their own that leads to all control planes."""
+        return self.cluster.endpoint.kind == "local-proxy" and sum(host.is_control_plane for host in self.hosts) > 1
+
 
 def effective_ssh(inventory: Inventory, host: Host) -> Ssh:
     """Give how to log in to `host`: its own settings over the inventory's."""

@@ -134,10 +134,15 @@ class Machine:
         self.write(paths.RECEIPT, "".join(f"file\t{path}\n" for path in files))
 
     def examine(
-        self, node: Host = CONTROL_PLANE, cluster: Cluster | None = None, workflow: Workflow = "init"
+        self,
+        node: Host = CONTROL_PLANE,
+        cluster: Cluster | None = None,
+        workflow: Workflow = "init",
+        *,
+        proxied: bool = False,
     ) -> Examination:
         script = preflight.script(
-            node, cluster or Cluster(), workflow=workflow, platform="linux/amd64", root=str(self.root)
+            node, cluster or Cluster(), workflow=workflow, platform="linux/amd64", proxied=proxied, root=str(self.root)
         )
         sh = f"PATH={shlex.quote(str(self.programs))} sh -s"
         result = LocalHost(node.name).run(sh, stdin=script, seconds=120)
@@ -361,6 +366,15 @@ def test_what_runs_of_our_own_cluster_is_no_problem(machine: Machine) -> None:
     machine.write("proc/75/cgroup", "0::/kubepods.slice/x\n")
     machine.answer("systemctl", "case $3 in kubelet | containerd) ;; *) exit 3 ;; esac")
     assert machine.found() == []
+
+
+def test_the_port_of_a_workers_proxy_is_free_or_its_own(machine: Machine) -> None:
+    machine.listen(6443, 77, "haproxy")
+    assert machine.examine(WORKER, workflow="join").problems == ()
+    (problem,) = machine.examine(WORKER, workflow="join", proxied=True).problems
+    assert problem.what == "TCP port 6443 is in use by haproxy (pid 77)"
+    machine.receipt("/etc/kubernetes/manifests/kubestrap-proxy.yaml")
+    assert machine.examine(WORKER, workflow="join", proxied=True).problems == ()
 
 
 def test_f12_a_file_system_that_is_mounted_read_only_is_no_place_to_write_to(machine: Machine) -> None:

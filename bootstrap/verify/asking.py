@@ -235,8 +235,7 @@ def own_certificates(subject: Subject) -> Mapping[str, str]:
 
 def is_proxied(subject: Subject) -> bool:
     """Say whether the machine is a worker with a proxy of its own, as there are several control planes."""
-    several = sum(host.is_control_plane for host in subject.inventory.hosts) > 1
-    return several and not subject.host.is_control_plane and subject.cluster.endpoint.kind == "local-proxy"
+    return subject.inventory.is_proxied and not subject.host.is_control_plane
 
 
 def components(subject: Subject) -> Sequence[str]:
