@@ -460,6 +460,8 @@ def test_a_check_fails_by_name_when_what_it_checks_is_broken(cluster: Cluster, b
 
 def test_what_a_killed_verify_left_is_removed_by_a_later_one(cluster: Cluster) -> None:
     alive = "kubestrap-verify-alive"
+    # Those of the tests before may still be going.
+    cluster.kubectl(f"wait --for=delete namespace -l {UNTIL} --timeout={PATIENCE}s")
     cluster.kubectl(f"create namespace {alive}")
     cluster.kubectl(f"label namespace {alive} {UNTIL}=9999999999")
     try:
