@@ -30,7 +30,7 @@ def verify(
     from bootstrap import inventory as inventories
     from bootstrap import verify as verifying
     from bootstrap.errors import VerificationFailed
-    from bootstrap.events import Checked
+    from bootstrap.events import Checked, Waiting
     from bootstrap.run import bundle_of
 
     if list_:
@@ -46,6 +46,7 @@ def verify(
             contents,
             only=listed(only),
             tell=lambda outcome: listener(Checked(outcome.host, outcome.check, outcome.problems)),
+            on_wait=lambda host, what, elapsed, limit: listener(Waiting(host, "verify", what, elapsed, limit)),
         )
     output.result({"checks": len(outcomes), "failed": [outcome for outcome in outcomes if outcome.problems]})
     failed = [(outcome.host, outcome.check) for outcome in outcomes if outcome.problems]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import string
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bootstrap.parallel import attempt
 from bootstrap.run import first_ready
 from bootstrap.site import Contents
 from bootstrap.transport.base import Host
-from bootstrap.verify import smoke
+from bootstrap.verify import in_cluster, smoke
 from bootstrap.verify.catalogue import CATALOGUE
 from bootstrap.verify.subject import Check, Machine, Remembering, Subject
 
@@ -28,6 +29,7 @@ AT_ONCE = 3
 
 OpenSSH's server allows ten sessions on a connection, and counts one that has ended until it gets round to it.
 """
+_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,14 @@ def verify(
     only: Sequence[str] = (),
     limits: smoke.Limits | None = None,
     tell: Callable[[Outcome], None] = lambda _: None,
+    on_wait: Callable[[str, str, float, float], None] = lambda *_: None,
 ) -> list[Outcome]:
     """Make every check (or those in `only`; `smoke` is all of the smoke test) on every host it is for.
 
-    `tell` is given each outcome as it comes. A host that is not reached fails the check `connection`. Raises
-    `UsageError` for a name that no check has, and where testinfra is not installed.
+    `tell` is given each outcome as it comes. Pods of a cluster that was made just now get time to become ready, before
+    it is judged: `on_wait` is told host, what is waited for, and how long of how many seconds. A host that is not
+    reached fails the check `connection`. Raises `UsageError` for a name that no check has, and where testinfra is not
+    installed.
     """
     unknown = [name for name in only if name not in {*names(), "smoke"}]
     if unknown:
@@ -64,6 +69,7 @@ def verify(
     checks = [check for check in CATALOGUE if not only or check.id in only]
     parts = {name for name in smoke.TEXTS if not only or {name, "smoke"} & set(only)}
     machines = {host.name: host for host in inventory.hosts}
+    limits = limits or smoke.Limits()
     outcomes: list[Outcome] = []
 
     def collect(outcome: Outcome) -> None:
@@ -81,7 +87,10 @@ def verify(
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
             wanted = [check for check in checks if check.applies(subject.host, lead)]
-            machine = Remembering(see(connections.hosts[name]))
+            asked = see(connections.hosts[name])
+            if any(check.on == "cluster" for check in wanted):
+                _let_start(asked, limits.start, partial(on_wait, name))
+            machine = Remembering(asked)
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 return list(pool.map(partial(made, machine, subject), wanted))
 
@@ -93,11 +102,24 @@ def verify(
             collect(Outcome(name, "connection", (str(error),)))
         if parts and lead:
             image = contents.image("agnhost").reference
-            test = smoke.Smoke(connections.hosts[lead], inventory, image, _namespace(), limits or smoke.Limits())
+            test = smoke.Smoke(connections.hosts[lead], inventory, image, _namespace(), limits)
             for part in test.run():
                 if part.id in parts:
                     collect(Outcome(lead, part.id, part.problems))
     return outcomes
+
+
+def _let_start(machine: Machine, seconds: float, on_wait: Callable[[str, float, float], None]) -> None:
+    began = time.monotonic()
+    while (elapsed := time.monotonic() - began) < seconds:
+        try:
+            names = in_cluster.starting(machine)
+        except ValueError:
+            return  # the API does not answer, which checks tell
+        if not names:
+            return
+        on_wait(f"{', '.join(names)} to become ready", elapsed, seconds)
+        time.sleep(_PAUSE)
 
 
 def _testinfra() -> Callable[[Host], Machine]:

@@ -22,6 +22,8 @@ from bootstrap.verify.subject import Machine, Subject
 START = datetime.timedelta(minutes=3)
 """How long after its start a Pod's containers may end and begin again: they wait for each other in this way."""
 RECENTLY = datetime.timedelta(minutes=15)
+YOUTH = datetime.timedelta(minutes=2)
+"""How long a Pod that is not ready is taken for one that is starting: since its last change, or the newest Node's."""
 NAMESPACES = ("kube-system", "kube-flannel")
 BINDINGS = (
     "kubeadm:apiserver-kubelet-client",
@@ -145,12 +147,24 @@ def kubelet_configuration(machine: Machine, subject: Subject) -> Iterator[str]:
 # --- Pods and add-ons
 
 
+def starting(machine: Machine) -> list[str]:
+    """List the Pods of the system's namespaces that are not ready, and too young for that to be a fault."""
+    joined = [node["metadata"]["creationTimestamp"] for node in _nodes(machine).values()]
+    found = []
+    for pod in _pods(machine):
+        conditions = pod["status"].get("conditions", [])
+        times = [pod["metadata"]["creationTimestamp"], *(each["lastTransitionTime"] for each in conditions), *joined]
+        since = max(filter(None, map(_time, times)))
+        if not _is_well(pod) and now() - since < YOUTH:
+            found.append(_name(pod))
+    return found
+
+
 def system_pods(machine: Machine, _: Subject) -> Iterator[str]:
     """Every Pod of the system's namespaces is ready."""
     for pod in _pods(machine):
         status = pod["status"]
-        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
-        if not ready and status.get("phase") != "Succeeded":
+        if not _is_well(pod):
             reasons = [
                 state["waiting"].get("reason", "waiting")
                 for state in (each.get("state", {}) for each in status.get("containerStatuses", []))
@@ -304,6 +318,11 @@ def _nodes(machine: Machine) -> Mapping[str, Any]:
 def _pods(machine: Machine) -> Iterator[Any]:
     for namespace in NAMESPACES:
         yield from get(machine, "pods", namespace)["items"]
+
+
+def _is_well(pod: Any) -> bool:
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+    return ready or pod["status"].get("phase") == "Succeeded"
 
 
 def _conditions(node: Any) -> Mapping[str, Any]:

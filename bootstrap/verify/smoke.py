@@ -44,8 +44,12 @@ Attempt = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long parts are waited for, in seconds. What a killed test left is removed after the `lifetime` of its own."""
+    """How long parts are waited for, in seconds. What a killed test left is removed after the `lifetime` of its own.
 
+    `start` is for Pods of the system that are too young to be ready, before anything is judged.
+    """
+
+    start: float = 120
     rollout: float = 180
     reach: float = 30
     clean_up: float = 120

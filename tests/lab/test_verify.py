@@ -27,7 +27,7 @@ from tests.lab.clusters import Cluster
 
 K = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
 CP, WORKER, OTHER = "cp1", "worker1", "worker2"
-SHORT = Limits(rollout=20, reach=3, clean_up=15)
+SHORT = Limits(start=0, rollout=20, reach=3, clean_up=15)
 PATIENCE = 240
 ELSEWHERE = {"clock", "etcd-alarms", "etcd-size", "local-proxy"}
 

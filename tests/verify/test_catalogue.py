@@ -211,6 +211,27 @@ def test_only_restarts_that_are_recent_and_no_part_of_starting_are_told() -> Non
     assert found.startswith("kube-system/recent: c at ")
 
 
+def test_pods_that_are_young_or_on_a_young_node_are_starting() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+
+    def ago(minutes: float) -> str:
+        return f"{now - datetime.timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
+
+    def pod(name: str, created: float, changed: float, *, ready: bool = False) -> dict[str, object]:
+        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": ago(changed)}
+        metadata = {"namespace": "kube-system", "name": name, "creationTimestamp": ago(created)}
+        return {"metadata": metadata, "status": {"conditions": [condition]}}
+
+    def starting(node: float) -> list[str]:
+        nodes = [{"metadata": {"name": "m1", "creationTimestamp": ago(node)}}]
+        pods = [pod("new", 1, 1), pod("moved", 9, 1), pod("well", 1, 1, ready=True), pod("stuck", 9, 8)]
+        answers = [{"items": nodes}, {"items": pods}, {"items": []}]
+        return in_cluster.starting(Answering([json.dumps(answer) for answer in answers]))
+
+    assert starting(30) == ["kube-system/new", "kube-system/moved"]
+    assert starting(1) == ["kube-system/new", "kube-system/moved", "kube-system/stuck"]
+
+
 def test_what_differs_is_named_with_its_place() -> None:
     wanted = {"a": {"b": 1, "c": "1m"}, "d": [], "e": "x"}
     assert list(asking.unlike(wanted, {"a": {"b": 1, "c": "1m0s", "more": 2}, "e": "x"})) == []

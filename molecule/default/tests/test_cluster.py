@@ -6,7 +6,6 @@ The smoke test, which is no affair of one machine, is made as the command makes 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,6 @@ from bootstrap.spec import Inventory
 from bootstrap.verify.catalogue import CATALOGUE
 from bootstrap.verify.subject import Remembering, Subject
 
-STARTING = ("system-pods", "coredns", "kube-proxy", "flannel")
-"""Checks of what is still starting for a while where a cluster was made just now."""
-PATIENCE = 180
-
 
 @pytest.fixture(scope="module")
 def inventory() -> Inventory:
@@ -38,20 +33,18 @@ def contents(inventory: Inventory) -> Contents:
 
 @pytest.fixture(scope="module", autouse=True)
 def started(inventory: Inventory, contents: Contents) -> None:
-    """Wait until all has started, but not for ever: the checks tell what has not."""
-    deadline = time.monotonic() + PATIENCE
-    while any(outcome.problems for outcome in verify.verify(inventory, contents, only=STARTING)):
-        if time.monotonic() > deadline:
-            return
-        time.sleep(1)
+    """Let what is still starting start, as the command does."""
+    verify.verify(inventory, contents, only=["system-pods"])
 
 
 def test_the_machine_passes_every_check(host: Any, inventory: Inventory, contents: Contents) -> None:
     (described,) = (each for each in inventory.hosts if each.name == host.backend.get_hostname())
+    lead = next(each.name for each in inventory.hosts if each.is_control_plane)
     machine, subject = Remembering(host), Subject(described, inventory, contents)
-    made = [verify.made(machine, subject, each) for each in CATALOGUE if each.applies(described, inventory)]
-    expect_passed(made)
-    assert len(made) > 30
+    wanted = [each for each in CATALOGUE if each.applies(described, lead)]
+    places = {"all", "control-plane", "cluster"} if described.is_control_plane else {"all", "worker"}
+    assert {each.on for each in wanted} == places
+    expect_passed(verify.made(machine, subject, each) for each in wanted)
 
 
 def test_the_cluster_passes_the_smoke_test(inventory: Inventory, contents: Contents) -> None:
