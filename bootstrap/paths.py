@@ -2,6 +2,7 @@
 
 KUBERNETES = "/etc/kubernetes"
 MANIFESTS = f"{KUBERNETES}/manifests"
+PROXY_MANIFEST = f"{MANIFESTS}/kubestrap-proxy.yaml"
 PKI = f"{KUBERNETES}/pki"
 ADMIN_CONF = f"{KUBERNETES}/admin.conf"
 SUPER_ADMIN_CONF = f"{KUBERNETES}/super-admin.conf"

@@ -21,8 +21,8 @@ READ_BACK = (
     f"{paths.MANIFESTS}/etcd.yaml",
 )
 """What of a control-plane machine is read back before anything new is drawn."""
-READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF)
-"""What of a worker is read back: which cluster it belongs to, if any."""
+READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF, paths.PROXY_MANIFEST)
+"""What of a worker is read back: which cluster it belongs to, if any, and how it reaches it."""
 
 _SECONDS = 60.0
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

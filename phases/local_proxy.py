@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 NAME = "kubestrap-proxy"
 ADDRESS = "127.0.0.1"
-MANIFEST = f"{paths.MANIFESTS}/{NAME}.yaml"
 CONFIG = f"{paths.KUBERNETES}/{NAME}.cfg"
 
 
@@ -55,10 +54,17 @@ class Manifest:
     config: str = CONFIG
 
 
-def steps(site: Site, _: Node) -> Iterator[Step]:
+def is_kept(site: Site, node: Node) -> bool:
+    """Say whether the node's proxy stays as it is: this run does not know the control plane that it leads to."""
+    return not site.control_plane and paths.PROXY_MANIFEST in node.facts.files
+
+
+def steps(site: Site, node: Node) -> Iterator[Step]:
     """Run a proxy that leads to every API server that is ready, where there are several of them."""
+    if is_kept(site, node):
+        return
     if not site.is_proxied:
-        yield Absent(MANIFEST)
+        yield Absent(paths.PROXY_MANIFEST)
         yield Absent(CONFIG)
         return
     config = configuration(site)
@@ -72,7 +78,7 @@ def steps(site: Site, _: Node) -> Iterator[Step]:
         privileged_port=site.cluster.endpoint.port < 1024,
         ca=f"{paths.PKI}/ca.crt",
     )
-    yield File(MANIFEST, render("proxy/pod.yaml.j2", view).encode(), mode=0o600)
+    yield File(paths.PROXY_MANIFEST, render("proxy/pod.yaml.j2", view).encode(), mode=0o600)
 
 
 def configuration(site: Site) -> str:

@@ -84,7 +84,7 @@ def hosts_steps(site: Site, node: Node) -> Iterator[Step]:
         address = node.address
     else:
         address = local_proxy.ADDRESS if site.is_proxied else site.endpoint_address
-    if site.cluster.endpoint.kind != "local-proxy" or not address:
+    if site.cluster.endpoint.kind != "local-proxy" or not address or local_proxy.is_kept(site, node):
         return
     server = site.joining.server if site.joining else ""
     name = urlsplit(server).hostname or site.cluster.endpoint_name

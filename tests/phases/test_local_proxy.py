@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from bootstrap import paths
 from bootstrap.phases import INIT, JOIN, local_proxy, prepare
 from bootstrap.plan import build
-from bootstrap.site import Node, Site
+from bootstrap.site import Facts, Node, Site
 from bootstrap.steps import Absent, Command, File
 from tests.builders import node, site
 from tests.phases.test_golden import same_as_golden
@@ -81,7 +82,7 @@ def test_where_no_proxy_is_needed_none_is_left() -> None:
             for task in build(JOIN, described, nodes=described.nodes[-1:]).tasks
             if task.phase.name == "local-proxy"
         )
-        assert task.steps == (Absent(local_proxy.MANIFEST), Absent(local_proxy.CONFIG))
+        assert task.steps == (Absent(paths.PROXY_MANIFEST), Absent(local_proxy.CONFIG))
 
 
 def test_several_hosts_start_together_and_each_marks_its_own_node() -> None:
@@ -99,3 +100,12 @@ def test_several_hosts_start_together_and_each_marks_its_own_node() -> None:
     assert set(once) == {"cp1"}
     assert [task.node.name for task in second.tasks if task.phase.name == "mark-control-plane"] == ["cp1", "cp2", "cp3"]
     assert len(build(INIT, highly_available(1), nodes=highly_available(1).control_plane).stages) == 1
+
+
+def test_a_run_that_does_not_know_the_control_plane_leaves_a_proxy_alone() -> None:
+    worker = node("worker", "worker")
+    proxied = dataclasses.replace(worker, facts=Facts(files={paths.PROXY_MANIFEST: b"proxy"}))
+    for joining, kept in ((worker, False), (proxied, True)):
+        described = dataclasses.replace(site(joining), endpoint_address="192.0.2.50")
+        assert (list(local_proxy.steps(described, joining)) == []) is kept
+        assert (list(prepare.hosts_steps(described, joining)) == []) is kept
