@@ -18,7 +18,7 @@ from bootstrap.api import Api
 from bootstrap.errors import ApiError, BootstrapError, HostError, HostsFailed, StepFailed, WaitTimedOut
 from bootstrap.events import Event, HostFailed, Listener, PhaseDone, PhaseStarted, Sending, State, StepDone, Waiting
 from bootstrap.parallel import pool, settle
-from bootstrap.plan import Phase, Plan, Task
+from bootstrap.plan import Phase, Plan, Stage, Task
 from bootstrap.steps import (
     ApiAbsent,
     ApiObject,
@@ -59,8 +59,9 @@ class Means:
 def execute(plan: Plan, means: Means, listener: Listener) -> None:
     """Do `plan`. Every step ends as an event; a step that finds everything right changes nothing.
 
-    Raises `HostsFailed` with each failed host's error, after the others are done. A host that failed goes no further.
-    Where a signal ends it, nothing new is begun, and nothing is waited for.
+    Raises `HostsFailed` with each failed host's error, after the others are done. A host that failed goes no further,
+    and where hosts go in turn, none after it begins. Where a signal ends it, nothing new is begun, and nothing is
+    waited for.
     """
     talking = threading.Lock()
     stop = threading.Event()
@@ -71,26 +72,41 @@ def execute(plan: Plan, means: Means, listener: Listener) -> None:
                 listener(event)
 
     failures: dict[str, BootstrapError] = {}
+    done = 0
     for stage in plan.stages:
         hosts = [host for host in stage.hosts if host not in failures]
-        if not hosts:
+        if not hosts or (stage.turn and failures):
             break
-        try:
-            with pool(len(hosts)) as workers:
-                runs = {host: workers.submit(_Run(host, means, tell, stop).tasks, stage.of(host)) for host in hosts}
-                for host, run in runs.items():
-                    settle(run)
-                    error = run.result()
-                    if error:
-                        failures[host] = error
-        except BaseException:
-            stop.set()
-            if means.lease:
-                means.lease.stop()
-            raise
+        failures |= _side_by_side(stage, hosts, means, tell, stop)
+        done += 1
     if failures:
+        what = f"it is left as it was: hosts go in turn, and {', '.join(failures)} failed"
+        for host in dict.fromkeys(host for stage in plan.stages[done:] if stage.turn for host in stage.hosts):
+            if host not in failures:
+                failures[host] = HostError(host, what)
+                tell(HostFailed(host, "", failures[host]))
         succeeded = {task.node.name for task in plan.tasks} - failures.keys()
         raise HostsFailed(failures, sorted(succeeded))
+
+
+def _side_by_side(
+    stage: Stage, hosts: Sequence[str], means: Means, tell: Listener, stop: threading.Event
+) -> dict[str, BootstrapError]:
+    """Do a stage on `hosts`, and give the errors of those that failed."""
+    failures: dict[str, BootstrapError] = {}
+    try:
+        with pool(len(hosts)) as workers:
+            runs = {host: workers.submit(_Run(host, means, tell, stop).tasks, stage.of(host)) for host in hosts}
+            for host, run in runs.items():
+                settle(run)
+                if error := run.result():
+                    failures[host] = error
+    except BaseException:
+        stop.set()
+        if means.lease:
+            means.lease.stop()
+        raise
+    return failures
 
 
 class _Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import groupby
 from typing import Literal
 
 from bootstrap.errors import UsageError
@@ -20,13 +21,15 @@ class Phase:
     """One phase of a workflow. `name` is kubeadm's where kubeadm has it, `group/sub-phase` for a part of one.
 
     `steps` says what should be true on a node; its docstring is the phase's help. With `barrier`, no host begins it
-    before all hosts of the phases before it are done with them, or have failed.
+    before all hosts of the phases before it are done with them, or have failed. Phases `in_turn` may take a host's
+    part of a control plane away for a moment: where one serves, host goes after host through all of them.
     """
 
     name: str
     on: On
     steps: Callable[[Site, Node], Iterator[Step]]
     barrier: bool = False
+    in_turn: bool = False
 
     @property
     def help(self) -> str:
@@ -45,9 +48,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What may go on at the same time: for each host its tasks, in order. Stages follow each other."""
+    """What may go on at the same time: for each host its tasks, in order. Stages follow each other.
+
+    One that is a `turn` is only begun where no host has failed before it; where it is not, nothing after it is.
+    """
 
     tasks: tuple[Task, ...]
+    turn: bool = False
 
     def of(self, host: str) -> tuple[Task, ...]:
         """Give the tasks of one host, in order."""
@@ -80,17 +87,31 @@ PREFLIGHT = "preflight"
 """The phase before all others: every workflow has it, and it has no steps. Machines are looked at in it."""
 
 
-def build(workflow: Sequence[Phase], site: Site, *, nodes: Sequence[Node], skip: Sequence[str] = ()) -> Plan:
+def build(
+    workflow: Sequence[Phase],
+    site: Site,
+    *,
+    nodes: Sequence[Node],
+    skip: Sequence[str] = (),
+    in_turn: bool = False,
+) -> Plan:
     """Plan `workflow` for `nodes`, without the phases (or groups of phases) named in `skip`.
 
-    Raises `UsageError` for a name in `skip` that no phase has.
+    With `in_turn` the hosts go through the phases that are so one after the other, each only where all before it got
+    to their end. Raises `UsageError` for a name in `skip` that no phase has.
     """
-    stages: list[list[Task]] = [[]]
-    for phase in select(workflow, skip=skip):
-        if phase.barrier and stages[-1] and len(nodes) > 1:
-            stages.append([])
-        stages[-1] += [Task(phase, node, tuple(phase.steps(site, node))) for node in _where(phase, site, nodes)]
-    return Plan(tuple(Stage(tuple(tasks)) for tasks in stages if tasks))
+    stages: list[Stage] = []
+    for turn, group in groupby(select(workflow, skip=skip), lambda phase: phase.in_turn and in_turn):
+        parts: list[list[Task]] = [[]]
+        for phase in group:
+            if phase.barrier and not turn and len(nodes) > 1:
+                parts.append([])
+            parts[-1] += [Task(phase, node, tuple(phase.steps(site, node))) for node in _where(phase, site, nodes)]
+        if turn:
+            hosts = dict.fromkeys(task.node.name for task in parts[0])
+            parts = [[task for task in parts[0] if task.node.name == host] for host in hosts]
+        stages += [Stage(tuple(part), turn) for part in parts if part]
+    return Plan(tuple(stages))
 
 
 def select(

@@ -117,7 +117,9 @@ def init(
         raise_failures(strangers_at_the_endpoint(asked, cluster, files), connections.hosts)
         lead = nodes[0]
         site = Site(cluster, everyone, bundle.contents, files, lead=lead.name)
-        todo = plan.build(workflow, site, nodes=nodes)
+        # What serves goes on serving: no two machines are changed at once. What forms does so together.
+        serving = len(nodes) > 1 and serves(asked, cluster)
+        todo = plan.build(workflow, site, nodes=nodes, in_turn=serving)
         request.secrets.learn(*todo.hidden)
         # Only this one may do anything before the cluster's roles are there.
         super_admins = [held[paths.SUPER_ADMIN_CONF] for held in files.values() if paths.SUPER_ADMIN_CONF in held]
@@ -252,8 +254,17 @@ def first_ready(hosts: Mapping[str, Host], cluster: Cluster) -> str:
     """Give the first of the control-plane `hosts` whose API server is ready; where none is, just the first."""
     if len(hosts) == 1:
         return next(iter(hosts))
+    return next(iter([*_ready(hosts, cluster), *hosts]))
+
+
+def serves(hosts: Mapping[str, Host], cluster: Cluster) -> bool:
+    """Say whether an API server is ready on any of the control-plane `hosts`."""
+    return bool(_ready(hosts, cluster))
+
+
+def _ready(hosts: Mapping[str, Host], cluster: Cluster) -> list[str]:
     answers, _ = attempt(list(hosts), lambda name: _is_ready(hosts[name], cluster))
-    return next((name for name in hosts if answers.get(name)), next(iter(hosts)))
+    return [name for name in hosts if answers.get(name)]
 
 
 def _is_ready(host: Host, cluster: Cluster) -> bool:

@@ -43,7 +43,7 @@ INIT: tuple[Phase, ...] = (
     *kubeconfig.KUBECONFIG,
     static_pods.ETCD_LOCAL,
     *static_pods.CONTROL_PLANE,
-    Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True),
+    Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True, in_turn=True),
     wait_control_plane.WAIT_CONTROL_PLANE,
     *upload_config.UPLOAD_CONFIG,
     marks.MARK_CONTROL_PLANE,

@@ -343,9 +343,9 @@ def _startup(site: Site, where: str) -> Probe:
     return Probe("startupProbe", where, delay=10, period=10, failures=-(-limit // 10))
 
 
-ETCD_LOCAL = Phase("etcd/local", "control-plane", etcd_steps)
+ETCD_LOCAL = Phase("etcd/local", "control-plane", etcd_steps, in_turn=True)
 CONTROL_PLANE = (
-    Phase("control-plane/apiserver", "control-plane", apiserver_steps),
-    Phase("control-plane/controller-manager", "control-plane", controller_manager_steps),
-    Phase("control-plane/scheduler", "control-plane", scheduler_steps),
+    Phase("control-plane/apiserver", "control-plane", apiserver_steps, in_turn=True),
+    Phase("control-plane/controller-manager", "control-plane", controller_manager_steps, in_turn=True),
+    Phase("control-plane/scheduler", "control-plane", scheduler_steps, in_turn=True),
 )

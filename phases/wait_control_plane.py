@@ -111,4 +111,4 @@ for pid in "$@"; do
         {{ echo "a component was started less than {STEADY_SECONDS} seconds ago"; exit 1; }}
 done
 """
-WAIT_CONTROL_PLANE = Phase("wait-control-plane", "control-plane", steps)
+WAIT_CONTROL_PLANE = Phase("wait-control-plane", "control-plane", steps, in_turn=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from collections.abc import Iterator
@@ -41,13 +42,13 @@ class Run:
         hosts = {name: IsolatedHost(folder / name, name) for name in names}
         self.means = Means(hosts, _no_api, lambda _: io.BytesIO(BLOB))
 
-    def do(self, *phases: Phase) -> None:
+    def do(self, *phases: Phase, in_turn: bool = False) -> None:
         self.events.clear()
-        execute(self.plan(*phases), self.means, self.events.append)
+        execute(self.plan(*phases, in_turn=in_turn), self.means, self.events.append)
 
-    def plan(self, *phases: Phase) -> Plan:
+    def plan(self, *phases: Phase, in_turn: bool = False) -> Plan:
         site = Site(Cluster(), self.nodes, Contents("1.37.2", "linux/amd64", (), ()))
-        return build(phases, site, nodes=self.nodes)
+        return build(phases, site, nodes=self.nodes, in_turn=in_turn)
 
     def changes(self) -> list[tuple[str, str, str]]:
         return [
@@ -123,6 +124,34 @@ def test_a_barrier_waits_for_every_host(run: Run) -> None:
         _phase("second", Command("both are there", "false", both), barrier=True),
     )
     assert not any(isinstance(event, HostFailed) for event in run.events)
+
+
+def test_hosts_that_go_in_turn_go_through_such_phases_one_after_the_other(run: Run) -> None:
+    """The second host must find that the first one is through; then all go on together."""
+    first, second = (f"{run.folder}/end-{name}" for name in ("one", "two"))
+    nobody = f"case $(ls {run.folder}) in *end-one*) ;; *two-begun*) false ;; esac"
+    end = _phase("end", Wait("nobody else", nobody, 1), File(f"{run.folder}/end-NAME", b""))
+    phases = [
+        _phase("before", File(f"{run.folder}/before-NAME", b"")),
+        dataclasses.replace(_phase("begin", File(f"{run.folder}/NAME-begun", b"")), in_turn=True),
+        dataclasses.replace(end, in_turn=True),
+        _phase("after", Wait("both", f"test -e {first} && test -e {second}", 5)),
+    ]
+    run.do(*phases, in_turn=True)
+    done = [(event.host, event.phase) for event in run.events if isinstance(event, PhaseDone)]
+    assert done[2:6] == [("one", "begin"), ("one", "end"), ("two", "begin"), ("two", "end")]
+
+
+def test_f5_where_one_fails_in_its_turn_those_after_it_are_left_as_they_were(run: Run) -> None:
+    turn = dataclasses.replace(_phase("turn", File(f"{run.folder}/x-NAME", b"")), in_turn=True)
+    after = _phase("after", File(f"{run.folder}/y-NAME", b""))
+    (run.folder / "x-one").mkdir()
+    with pytest.raises(HostsFailed) as raised:
+        run.do(turn, after, in_turn=True)
+    assert "left as it was: hosts go in turn, and one failed" in str(raised.value.failures["two"])
+    assert raised.value.succeeded == ()
+    assert sorted(path.name for path in run.folder.glob("[xy]-*")) == ["x-one"]
+    assert [event.host for event in run.events if isinstance(event, HostFailed)] == ["one", "two"]
 
 
 def test_a_wait_in_vain_names_what_it_waited_for_and_its_limit(run: Run) -> None:

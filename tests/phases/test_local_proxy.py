@@ -102,6 +102,17 @@ def test_several_hosts_start_together_and_each_marks_its_own_node() -> None:
     assert len(build(INIT, highly_available(1), nodes=highly_available(1).control_plane).stages) == 1
 
 
+def test_several_hosts_of_a_cluster_that_serves_are_changed_one_after_the_other() -> None:
+    described = highly_available(3)
+    first, *turns, last = build(INIT, described, nodes=described.control_plane, in_turn=True).stages
+    assert (first.turn, last.turn) == (False, False)
+    assert [(stage.turn, stage.hosts) for stage in turns] == [(True, (name,)) for name in ("cp1", "cp2", "cp3")]
+    for stage in turns:
+        phases = [task.phase.name for task in stage.tasks]
+        assert phases[0] == "etcd/local"
+        assert phases[-2:] == ["kubelet-start", "wait-control-plane"]
+
+
 def test_a_run_that_does_not_know_the_control_plane_leaves_a_proxy_alone() -> None:
     worker = node("worker", "worker")
     proxied = dataclasses.replace(worker, facts=Facts(files={paths.PROXY_MANIFEST: b"proxy"}))
