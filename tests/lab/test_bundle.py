@@ -80,7 +80,9 @@ def test_a_second_build_compiles_nothing_and_gives_the_same_digests(bundle: Bund
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_is_whole_and_its_entry_point_is_there(bundle: Bundle, tmp_path: Path, name: str) -> None:
     process = unpack(bundle, listed(bundle, name), tmp_path)
-    program = tmp_path / process["Entrypoint"][0].lstrip("/")
+    entry, (path,) = process["Entrypoint"][0], [value for value in process["Env"] if value.startswith("PATH=")]
+    found = [tmp_path / folder[1:] / entry for folder in path.removeprefix("PATH=").split(":")]
+    program = tmp_path / entry[1:] if entry.startswith("/") else next(place for place in found if place.exists())
     assert program.stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "tmp").stat().st_mode & 0o7777 == 0o1777
 
@@ -96,6 +98,13 @@ def test_the_firewall_tools_run_inside_of_an_image(bundle: Bundle, tmp_path: Pat
     assert "conntrack-tools" in output("chroot", str(tmp_path), "/usr/sbin/conntrack", "--version")
     assert "ipset v" in output("chroot", str(tmp_path), "/usr/sbin/ipset", "--version")
     assert "kmod version" in output("chroot", str(tmp_path), "/usr/sbin/modprobe", "--version")
+
+
+def test_the_proxys_image_runs_the_version_of_its_tag(bundle: Bundle, tmp_path: Path) -> None:
+    image = listed(bundle, "haproxy")
+    unpack(bundle, image, tmp_path)
+    tag = image.reference.rpartition(":")[2]
+    assert f"HAProxy version {tag}." in output("chroot", str(tmp_path), "haproxy", "-v")
 
 
 def test_flannels_image_can_copy_files_as_its_init_containers_do(bundle: Bundle, tmp_path: Path) -> None:
