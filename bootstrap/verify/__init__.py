@@ -21,7 +21,7 @@ from bootstrap.run import first_ready
 from bootstrap.site import Contents
 from bootstrap.transport.base import Host
 from bootstrap.verify import in_cluster, smoke
-from bootstrap.verify.catalogue import CATALOGUE
+from bootstrap.verify.catalogue import CATALOGUE, SETTLING
 from bootstrap.verify.subject import Check, Machine, Remembering, Subject
 
 AT_ONCE = 3
@@ -57,10 +57,10 @@ def verify(
 ) -> list[Outcome]:
     """Make every check (or those in `only`; `smoke` is all of the smoke test) on every host it is for.
 
-    `tell` is given each outcome as it comes. Pods of a cluster that was made just now get time to become ready, before
-    it is judged: `on_wait` is told host, what is waited for, and how long of how many seconds. A host that is not
-    reached fails the check `connection`. Raises `UsageError` for a name that no check has, and where testinfra is not
-    installed.
+    `tell` is given each outcome as it comes. In a cluster that was made or changed just now, checks that fail while its
+    Pods start are made again, for a while: `on_wait` is told host, what is waited for, and how long of how many
+    seconds. A host that is not reached fails the check `connection`. Raises `UsageError` for a name that no check has,
+    and where testinfra is not installed.
     """
     unknown = [name for name in only if name not in {*names(), "smoke"}]
     if unknown:
@@ -84,15 +84,13 @@ def verify(
         reached = {name: connections.hosts[name] for name in masters if name in connections.hosts}
         lead = first_ready(reached, inventory.cluster) if reached else ""
 
+        settles = bool(lead and SETTLING & {check.id for check in checks}) and _is_young(see(connections.hosts[lead]))
+        patience = limits.start if settles else 0
+
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
             wanted = [check for check in checks if check.applies(subject.host, lead)]
-            asked = see(connections.hosts[name])
-            if any(check.on == "cluster" for check in wanted):
-                _let_start(asked, limits.start, partial(on_wait, name))
-            machine = Remembering(asked)
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                return list(pool.map(partial(made, machine, subject), wanted))
+            return settled(lambda: see(connections.hosts[name]), subject, wanted, patience, on_wait)
 
         done, failures = attempt(list(connections.hosts), work)
         for found in done.values():
@@ -109,17 +107,36 @@ def verify(
     return outcomes
 
 
-def _let_start(machine: Machine, seconds: float, on_wait: Callable[[str, float, float], None]) -> None:
+def settled(
+    see: Callable[[], Machine],
+    subject: Subject,
+    checks: Sequence[Check],
+    patience: float,
+    on_wait: Callable[[str, str, float, float], None],
+) -> list[Outcome]:
+    """Make `checks` on a machine; those that settle are made again and again for `patience` seconds where they fail."""
     began = time.monotonic()
-    while (elapsed := time.monotonic() - began) < seconds:
-        try:
-            names = in_cluster.starting(machine)
-        except ValueError:
-            return  # the API does not answer, which checks tell
-        if not names:
-            return
-        on_wait(f"{', '.join(names)} to become ready", elapsed, seconds)
-        time.sleep(_PAUSE)
+    found: dict[str, Outcome] = {}
+    again = list(checks)
+    while again:
+        machine = Remembering(see())
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found |= {outcome.check: outcome for outcome in pool.map(partial(made, machine, subject), again)}
+        again = [check for check in again if found[check.id].problems and check.id in SETTLING]
+        elapsed = time.monotonic() - began
+        if elapsed >= patience:
+            break
+        if again:
+            on_wait(subject.host.name, f"{', '.join(check.id for check in again)} to pass", elapsed, patience)
+            time.sleep(_PAUSE)
+    return [found[check.id] for check in checks]
+
+
+def _is_young(machine: Machine) -> bool:
+    try:
+        return in_cluster.is_young(machine)
+    except ValueError:
+        return False  # the API does not answer, which checks tell
 
 
 def _testinfra() -> Callable[[Host], Machine]:

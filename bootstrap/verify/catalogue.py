@@ -107,3 +107,22 @@ CATALOGUE = (
     ),
 )
 """Every check, in the order they are made."""
+
+SETTLING = frozenset(
+    {
+        "api-service",
+        "cni-configuration",
+        "coredns",
+        "flannel",
+        "kube-proxy",
+        "kube-proxy-health",
+        "leaders",
+        "node-conditions",
+        "nodes",
+        "pod-network",
+        "port-owners",
+        "ports",
+        "system-pods",
+    }
+)
+"""What holds only when the Pods of the system have started."""

@@ -23,7 +23,7 @@ START = datetime.timedelta(minutes=3)
 """How long after its start a Pod's containers may end and begin again: they wait for each other in this way."""
 RECENTLY = datetime.timedelta(minutes=15)
 YOUTH = datetime.timedelta(minutes=2)
-"""How long a Pod that is not ready is taken for one that is starting: since its last change, or the newest Node's."""
+"""How long after a Node has joined, or a Pod of the system has changed, something may still be starting."""
 NAMESPACES = ("kube-system", "kube-flannel")
 BINDINGS = (
     "kubeadm:apiserver-kubelet-client",
@@ -147,24 +147,21 @@ def kubelet_configuration(machine: Machine, subject: Subject) -> Iterator[str]:
 # --- Pods and add-ons
 
 
-def starting(machine: Machine) -> list[str]:
-    """List the Pods of the system's namespaces that are not ready, and too young for that to be a fault."""
-    joined = [node["metadata"]["creationTimestamp"] for node in _nodes(machine).values()]
-    found = []
+def is_young(machine: Machine) -> bool:
+    """Say whether a Node has joined, or a Pod of the system has changed, so lately that something may be starting."""
+    times = [node["metadata"]["creationTimestamp"] for node in _nodes(machine).values()]
     for pod in _pods(machine):
-        conditions = pod["status"].get("conditions", [])
-        times = [pod["metadata"]["creationTimestamp"], *(each["lastTransitionTime"] for each in conditions), *joined]
-        since = max(filter(None, map(_time, times)))
-        if not _is_well(pod) and now() - since < YOUTH:
-            found.append(_name(pod))
-    return found
+        times.append(pod["metadata"]["creationTimestamp"])
+        times += [each["lastTransitionTime"] for each in pod["status"].get("conditions", [])]
+    return any(now() - time < YOUTH for time in map(_time, times) if time)
 
 
 def system_pods(machine: Machine, _: Subject) -> Iterator[str]:
     """Every Pod of the system's namespaces is ready."""
     for pod in _pods(machine):
         status = pod["status"]
-        if not _is_well(pod):
+        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
+        if not ready and status.get("phase") != "Succeeded":
             reasons = [
                 state["waiting"].get("reason", "waiting")
                 for state in (each.get("state", {}) for each in status.get("containerStatuses", []))
@@ -318,11 +315,6 @@ def _nodes(machine: Machine) -> Mapping[str, Any]:
 def _pods(machine: Machine) -> Iterator[Any]:
     for namespace in NAMESPACES:
         yield from get(machine, "pods", namespace)["items"]
-
-
-def _is_well(pod: Any) -> bool:
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
-    return ready or pod["status"].get("phase") == "Succeeded"
 
 
 def _conditions(node: Any) -> Mapping[str, Any]:

@@ -46,10 +46,10 @@ Attempt = Callable[[], str]
 class Limits:
     """How long parts are waited for, in seconds. What a killed test left is removed after the `lifetime` of its own.
 
-    `start` is for Pods of the system that are too young to be ready, before anything is judged.
+    `start` is for what is still starting in a cluster that was made or changed just now.
     """
 
-    start: float = 120
+    start: float = 90
     rollout: float = 180
     reach: float = 30
     clean_up: float = 120

@@ -6,7 +6,7 @@ import datetime
 import json
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bootstrap.site import Contents
 from bootstrap.spec import Host, Inventory
 from bootstrap.transport.local import LocalHost
-from bootstrap.verify import asking, in_cluster, made, names, on_control_planes, on_machines
+from bootstrap.verify import asking, in_cluster, made, names, on_control_planes, on_machines, settled
 from bootstrap.verify.backend import machine
-from bootstrap.verify.catalogue import CATALOGUE
-from bootstrap.verify.subject import Remembering, Subject
+from bootstrap.verify.catalogue import CATALOGUE, SETTLING
+from bootstrap.verify.subject import Check, Remembering, Subject
 
 DAY = datetime.timedelta(days=1)
 
@@ -211,25 +211,52 @@ def test_only_restarts_that_are_recent_and_no_part_of_starting_are_told() -> Non
     assert found.startswith("kube-system/recent: c at ")
 
 
-def test_pods_that_are_young_or_on_a_young_node_are_starting() -> None:
+@pytest.mark.parametrize(
+    ("node", "created", "changed", "young"), [(9, 9, 9, False), (1, 9, 9, True), (9, 1, 1, True), (9, 9, 1, True)]
+)
+def test_a_cluster_is_young_for_two_minutes_after_its_last_change(
+    node: float, created: float, changed: float, young: bool
+) -> None:
     now = datetime.datetime.now(datetime.UTC)
 
     def ago(minutes: float) -> str:
         return f"{now - datetime.timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
 
-    def pod(name: str, created: float, changed: float, *, ready: bool = False) -> dict[str, object]:
-        condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": ago(changed)}
-        metadata = {"namespace": "kube-system", "name": name, "creationTimestamp": ago(created)}
-        return {"metadata": metadata, "status": {"conditions": [condition]}}
+    nodes = [{"metadata": {"name": "m1", "creationTimestamp": ago(node)}}]
+    conditions = [{"type": "Ready", "status": "False", "lastTransitionTime": ago(changed)}]
+    pods = [{"metadata": {"creationTimestamp": ago(created)}, "status": {"conditions": conditions}}]
+    answers = [{"items": nodes}, {"items": pods}, {"items": []}]
+    assert in_cluster.is_young(Answering([json.dumps(answer) for answer in answers])) is young
 
-    def starting(node: float) -> list[str]:
-        nodes = [{"metadata": {"name": "m1", "creationTimestamp": ago(node)}}]
-        pods = [pod("new", 1, 1), pod("moved", 9, 1), pod("well", 1, 1, ready=True), pod("stuck", 9, 8)]
-        answers = [{"items": nodes}, {"items": pods}, {"items": []}]
-        return in_cluster.starting(Answering([json.dumps(answer) for answer in answers]))
 
-    assert starting(30) == ["kube-system/new", "kube-system/moved"]
-    assert starting(1) == ["kube-system/new", "kube-system/moved", "kube-system/stuck"]
+@pytest.mark.parametrize(("patience", "fails"), [(0, True), (30, False)])
+def test_only_what_settles_is_made_again_and_only_with_patience(patience: float, fails: bool) -> None:
+    asked: list[str] = []
+
+    def late(*_: object) -> Iterator[str]:
+        asked.append("late")
+        if asked.count("late") < 2:
+            yield "not yet"
+
+    def never(*_: object) -> Iterator[str]:
+        asked.append("never")
+        yield "wrong"
+
+    waits: list[str] = []
+    outcomes = settled(
+        lambda: Answering([]),
+        subject(),
+        [Check("coredns", "all", "", late), Check("swap", "all", "", never)],
+        patience,
+        lambda host, what, *_: waits.append(f"{host}: {what}"),
+    )
+    assert [(outcome.check, bool(outcome.problems)) for outcome in outcomes] == [("coredns", fails), ("swap", True)]
+    assert waits == ([] if fails else ["m1: coredns to pass"])
+    assert asked.count("never") == 1
+
+
+def test_what_is_named_as_settling_is_in_the_catalogue() -> None:
+    assert set(names()) >= SETTLING
 
 
 def test_what_differs_is_named_with_its_place() -> None:

@@ -17,7 +17,7 @@ from bootstrap import verify
 from bootstrap.run import bundle_of
 from bootstrap.site import Contents
 from bootstrap.spec import Inventory
-from bootstrap.verify.catalogue import CATALOGUE
+from bootstrap.verify.catalogue import CATALOGUE, SETTLING
 from bootstrap.verify.subject import Remembering, Subject
 
 
@@ -34,7 +34,7 @@ def contents(inventory: Inventory) -> Contents:
 @pytest.fixture(scope="module", autouse=True)
 def started(inventory: Inventory, contents: Contents) -> None:
     """Let what is still starting start, as the command does."""
-    verify.verify(inventory, contents, only=["system-pods"])
+    verify.verify(inventory, contents, only=sorted(SETTLING))
 
 
 def test_the_machine_passes_every_check(host: Any, inventory: Inventory, contents: Contents) -> None:
