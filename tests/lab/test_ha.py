@@ -91,6 +91,8 @@ def test_f1_three_are_formed_at_once_also_by_a_run_that_was_killed(trio: Cluster
 
 
 def test_a_second_run_changes_nothing(trio: Cluster) -> None:
+    # It waits for the Pods that are still starting.
+    trio.kubestrap("verify", "--only", "system-pods,coredns,kube-proxy,flannel")
     before = {machine: trio.containers(machine) for machine in EVERY}
     assert _changes(trio.kubestrap("init").stderr) == []
     assert _changes(trio.kubestrap("join").stderr) == []
