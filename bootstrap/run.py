@@ -270,6 +270,8 @@ def _ready(hosts: Mapping[str, Host], cluster: Cluster) -> list[str]:
 def _is_ready(host: Host, cluster: Cluster) -> bool:
     # In public: whoever answers there is asked again, with its certificate checked, before it is told anything.
     try:
+        # Where nobody listens there is nothing to wait for.
+        host.dial("127.0.0.1", cluster.bind_port, seconds=_PROBE_SECONDS).close()
         with Api.connect(
             host,
             "127.0.0.1",
@@ -279,7 +281,7 @@ def _is_ready(host: Host, cluster: Cluster) -> bool:
             seconds=_PROBE_SECONDS,
         ) as api:
             api.get("/readyz")
-    except BootstrapError:
+    except (BootstrapError, OSError):
         return False
     return True
 
