@@ -60,6 +60,7 @@ def show(path: BundlePath = None, *, output: OutputOption) -> None:
     """List what a bundle holds."""
     from bootstrap.bundle import open_bundle
     from bootstrap.bundle.manifest import BinaryFile
+    from bootstrap.report import table
 
     bundle = open_bundle(path, kubernetes_version=None, listener=output.note)
     data = {
@@ -83,9 +84,8 @@ def show(path: BundlePath = None, *, output: OutputOption) -> None:
         place = listed.path if isinstance(listed, BinaryFile) else listed.reference
         size = f"{listed.size / 1e6:.1f} MB"
         rows.append((listed.kind, listed.name, listed.version, size, listed.sha256[:12], place))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"Kubernetes {bundle.manifest.kubernetes_version} for {bundle.manifest.platform}: {bundle.path}", ""]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += table(rows)
     output.result(data, "\n".join(lines))
 
 

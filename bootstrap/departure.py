@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
 from bootstrap.api import Api
-from bootstrap.errors import ApiError, ApiUnreachable, BootstrapError, HostError, WaitTimedOut
+from bootstrap.errors import ApiError, ApiUnreachable, BootstrapError, HostError, WaitTimedOut, words
 from bootstrap.events import Listener, Note, PhaseDone, PhaseStarted, StepDone, Waiting
 from bootstrap.parallel import attempt
 from bootstrap.steps import Json
@@ -70,9 +70,9 @@ def _leave(api: Api, name: str, listener: Listener, *, seconds: float, force: bo
             evicted += 1
     except (ApiError, HostError) as error:
         if not force:
-            what = f"{_words(error)}. The Node stays cordoned (kubectl uncordon {name} undoes that)"
+            what = f"{words(error)}. The Node stays cordoned (kubectl uncordon {name} undoes that)"
             raise type(error)(name, what) if isinstance(error, HostError) else HostError(name, what) from error
-        listener(Note(f"{name}: {_words(error)}. The Node goes all the same"))
+        listener(Note(f"{name}: {words(error)}. The Node goes all the same"))
     api.delete("v1", "Node", name)
     listener(StepDone(name, PHASE, f"Node {name}", "changed", "deleted"))
     return evicted + 1
@@ -154,7 +154,3 @@ def _is_ready(node: Json | None) -> bool:
 
 def _title(pod: Json) -> str:
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-
-
-def _words(error: ApiError | HostError) -> str:
-    return error.what if isinstance(error, HostError) else str(error)

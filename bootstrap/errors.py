@@ -145,6 +145,11 @@ class NotDeparted(HostError):
         self.exit_code = exit_code  # type: ignore[misc]
 
 
+def words(error: Exception) -> str:
+    """Say why a host failed, without its name, which stands elsewhere."""
+    return error.what if isinstance(error, HostError) else str(error) or type(error).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What preflight found on one host. `check` is the name that `--ignore-preflight-errors` takes.

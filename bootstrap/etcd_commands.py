@@ -79,7 +79,7 @@ def save(
 
     snapshots.require_free(path, replace=force)
     read = _read(inventory, sudo_password_file, accept_new)
-    with connected(read, [host for host in read.hosts if host.is_control_plane]) as connections:
+    with connected(read, read.control_plane) as connections:
         seen, failures = asking.look(connections.hosts, connections.failures)
         if not seen.statuses:
             raise HostsFailed(failures)
@@ -148,7 +148,7 @@ def defrag(
     from bootstrap.etcd import upkeep
 
     read = _read(inventory, sudo_password_file, accept_new)
-    names = [host.name for host in read.hosts if host.is_control_plane]
+    names = [host.name for host in read.control_plane]
     folder = read.cluster.etcd.local.data_dir
     with (
         output.run("etcd defrag", read, names) as listener,
@@ -198,7 +198,7 @@ def disarm(
     from bootstrap.etcd import upkeep
 
     read = _read(inventory, sudo_password_file, accept_new)
-    names = [host.name for host in read.hosts if host.is_control_plane]
+    names = [host.name for host in read.control_plane]
     with (
         output.run("etcd alarms disarm", read, names) as listener,
         upkeep.locked(read, "etcd alarms disarm") as (hosts, unreached),
@@ -220,7 +220,7 @@ def _look(inventory: Inventory) -> tuple[Seen, Mapping[str, BootstrapError]]:
     from bootstrap.connections import connected
     from bootstrap.etcd import asking
 
-    with connected(inventory, [host for host in inventory.hosts if host.is_control_plane]) as connections:
+    with connected(inventory, inventory.control_plane) as connections:
         return asking.look(connections.hosts, connections.failures)
 
 
@@ -243,20 +243,18 @@ def _data(seen: Seen, each: Status) -> dict[str, object]:
         "raftIndex": each.index,
         "raftAppliedIndex": each.applied,
         "revision": each.revision,
-        "alarms": [alarm.kind for alarm in each.alarms if alarm.member in (0, each.id)],
+        "alarms": each.raised,
         "errors": each.errors,
     }
 
 
 def _table(seen: Seen) -> list[str]:
     from bootstrap.etcd.members import identity
-    from bootstrap.report import size
+    from bootstrap.report import size, table
 
     rows = [["NAME", "ID", "VERSION", "SIZE", "IN USE", "QUOTA", "ROLE", "TERM", "INDEX", "ALARMS"]]
     for each in seen.statuses.values():
-        kinds = ",".join(alarm.kind for alarm in each.alarms if alarm.member in (0, each.id))
         role = "learner" if each.learner else "leader" if each.leads else "follower" if each.leader else "no leader"
         numbers = [size(each.size), size(each.in_use), size(each.quota), role, str(each.term), str(each.index)]
-        rows.append([seen.name(each.id), identity(each.id), each.version, *numbers, kinds or "none"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        rows.append([seen.name(each.id), identity(each.id), each.version, *numbers, ",".join(each.raised) or "none"])
+    return table(rows)

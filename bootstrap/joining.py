@@ -15,7 +15,7 @@ import yaml
 from bootstrap import discovery, kubeconfig, lock, members, paths, phases, plan, run, tokens
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
-from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem
+from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem, words
 from bootstrap.events import Listener, Waiting
 from bootstrap.execute import Means
 from bootstrap.gather import Gathered, Request, gather
@@ -73,7 +73,7 @@ def join(
     workers = _workers(inventory, request)
     workflow = request.phases(phases.JOIN)
     bundle = bundle_of(inventory)
-    masters = [machine for machine in inventory.hosts if machine.is_control_plane]
+    masters = inventory.control_plane
     with (
         connected(inventory, [*masters, *workers]) as connections,
         way.lease("join") as lease,
@@ -226,8 +226,7 @@ def _no_api(_: str) -> Api:
 
 
 def _lost(name: str, error: BootstrapError) -> Problem:
-    why = error.what if isinstance(error, HostError) else str(error)
-    return Problem(name, "Connection", "warning", why, "the other control-plane hosts do for this run")
+    return Problem(name, "Connection", "warning", words(error), "the other control-plane hosts do for this run")
 
 
 def _has_joined(node: Node) -> bool:

@@ -72,7 +72,7 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
 def unseen(inventory: Inventory) -> Site:
     """Give the site of machines that nobody has looked at: what they hold, and new keys, are said to be unknown."""
     cluster = inventory.cluster
-    nodes = tuple(_node(machine) for machine in inventory.hosts if machine.is_control_plane)
+    nodes = tuple(map(_node, inventory.control_plane))
     joining = Joining(
         server=f"https://{cluster.control_plane_endpoint}",
         ca=b"unknown",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from bootstrap.errors import HostError
+from bootstrap.errors import words
 from bootstrap.events import (
     Checked,
     Event,
@@ -131,7 +131,7 @@ class Report:
         self._tally(event.host).error = event.error
         for text in self._changes.pop((event.host, event.phase), []):
             self.write(f"    {text}")
-        first, *more = failure(event.error).splitlines() or [""]
+        first, *more = words(event.error).splitlines() or [""]
         self._line(event.host, event.phase, "failed", first)
         for text in more:
             self.write(f"    {text}")
@@ -168,17 +168,18 @@ def sending(event: Sending) -> str:
     return f"{size(event.sent)} of {size(event.total)}"
 
 
-def failure(error: Exception) -> str:
-    """Say why a host failed, without its name, which begins the line already."""
-    return error.what if isinstance(error, HostError) else str(error) or type(error).__name__
-
-
 def duration(seconds: float) -> str:
     """Write a time for people: `0.4 s`, `12.0 s`, `3 min 05 s`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give a line for each row, with its cells below those of the row above."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def size(count: int) -> str:

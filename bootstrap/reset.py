@@ -149,7 +149,7 @@ def check(host: Host, cluster: spec.Cluster) -> str:
 
 
 def _require_whole_control_plane(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> None:
-    masters = [host.name for host in inventory.hosts if host.is_control_plane]
+    masters = [host.name for host in inventory.control_plane]
     gone = [host.name for host in hosts if host.is_control_plane]
     if gone and len(gone) < len(masters):
         raise NotSupported(

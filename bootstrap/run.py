@@ -84,7 +84,7 @@ def init(
     kinds, `HostsFailed` where a machine failed in the work itself or was not reached.
     """
     cluster = inventory.cluster
-    masters = [machine for machine in inventory.hosts if machine.is_control_plane]
+    masters = inventory.control_plane
     wanted = [machine.name for machine in request.machines(inventory, masters)]
     workflow = request.phases(phases.INIT)
     bundle = bundle_of(inventory)
@@ -292,7 +292,7 @@ def reached_control_plane(inventory: Inventory, *, but: Collection[str] = ()) ->
 
     Raises `HostsFailed` where none of them is reached.
     """
-    machines = [machine for machine in inventory.hosts if machine.is_control_plane and machine.name not in but]
+    machines = [machine for machine in inventory.control_plane if machine.name not in but]
     with connected(inventory, machines) as connections:
         if not connections.hosts:
             raise_failures(connections.failures, connections.hosts)

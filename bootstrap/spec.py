@@ -337,9 +337,14 @@ class Inventory(Model):
     hosts: Annotated[tuple[Host, ...], Field(min_length=1)]
 
     @property
+    def control_plane(self) -> tuple[Host, ...]:
+        """The hosts that run the control plane, in order."""
+        return tuple(host for host in self.hosts if host.is_control_plane)
+
+    @property
     def is_proxied(self) -> bool:
         """Whether machines without a control plane have a proxy of their own that leads to all control planes."""
-        return self.cluster.endpoint.kind == "local-proxy" and sum(host.is_control_plane for host in self.hosts) > 1
+        return self.cluster.endpoint.kind == "local-proxy" and len(self.control_plane) > 1
 
 
 def effective_ssh(inventory: Inventory, host: Host) -> Ssh:

@@ -30,6 +30,11 @@ _CA_FOLDER = "/etc/ssl/certs"
 _UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - these are compared with, not bound to
 
 
+def container_filter(component: str) -> str:
+    """Give containerd's filter for the containers of a component's static Pod, by the labels that kubelets give."""
+    return f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
+
+
 @dataclass(frozen=True, slots=True)
 class Volume:
     """One hostPath of a static Pod."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,7 @@ for component in $components; do
     containers "$component" | awk '$2 == 0 {{ found = 1 }} END {{ exit !found }}' ||
         {{ echo "$component does not run from its manifest of $changed s ago yet"; exit 1; }}
 done"""
-_FILTERS = " ".join(
-    f"""'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={name}'"""
-    for name in static_pods.COMPONENTS
-)
+_FILTERS = " ".join(shlex.quote(static_pods.container_filter(name)) for name in static_pods.COMPONENTS)
 # Ages come from the processes, so that a control plane that has run for long need not be watched again. "Now" is when
 # the process that is asking was started: /proc/uptime may be another one's in a system container.
 _STEADY = f"""

@@ -51,6 +51,11 @@ class Status:
         return self.leader == self.id
 
     @property
+    def raised(self) -> list[str]:
+        """The kinds of alarm that it tells of itself, or of no member in particular."""
+        return [alarm.kind for alarm in self.alarms if alarm.member in (0, self.id)]
+
+    @property
     def is_full(self) -> bool:
         """Whether its database is near its quota, or beyond it."""
         return self.size * 100 > self.quota * FULL

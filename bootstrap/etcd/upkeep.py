@@ -17,6 +17,7 @@ from bootstrap.errors import (
     HostsFailed,
     Locked,
     WaitTimedOut,
+    words,
 )
 from bootstrap.etcd import asking
 from bootstrap.etcd.members import (
@@ -51,8 +52,7 @@ def locked(inventory: spec.Inventory, command: str) -> Iterator[tuple[Mapping[st
 
     Raises `HostsFailed` where another run holds the lock of one.
     """
-    machines = [host for host in inventory.hosts if host.is_control_plane]
-    with connected(inventory, machines) as connections, lock.Lease(lock.Owner.here(command)) as lease:
+    with connected(inventory, inventory.control_plane) as connections, lock.Lease(lock.Owner.here(command)) as lease:
         holdings = {name: lease.take(host) for name, host in connections.hosts.items()}
         _, unlocked = attempt(list(holdings), lambda name: holdings[name].wait())
         if held := {name: error for name, error in unlocked.items() if isinstance(error, Locked)}:
@@ -228,14 +228,10 @@ def _await_health(host: Host, before: Status, listener: Listener) -> Status:
             raise WaitTimedOut(
                 host.name,
                 f"its member {identity(before.id)} was defragmented, and is not well {HEALTH_SECONDS:g} s later: "
-                f"{_words(error)}. The members after it are left alone",
+                f"{words(error)}. The members after it are left alone",
             ) from error
         listener(Waiting(host.name, DEFRAG, "the member to be well again", elapsed, HEALTH_SECONDS))
         time.sleep(_PAUSE)
-
-
-def _words(error: BootstrapError) -> str:
-    return error.what if isinstance(error, HostError) else str(error)
 
 
 def sizes(done: Mapping[str, tuple[int, int]]) -> Sequence[dict[str, object]]:

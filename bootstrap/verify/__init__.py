@@ -80,7 +80,7 @@ def verify(
         for name, error in connections.failures.items():
             collect(Outcome(name, "connection", (str(error),)))
 
-        masters = [host.name for host in inventory.hosts if host.is_control_plane]
+        masters = [host.name for host in inventory.control_plane]
         reached = {name: connections.hosts[name] for name in masters if name in connections.hosts}
         lead = first_ready(reached, inventory.cluster) if reached else ""
 

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from bootstrap import paths, values
+from bootstrap.phases import static_pods
 from bootstrap.verify.subject import Machine, Subject
 
 KUBECTL = f"{paths.BINARIES}/kubectl"
@@ -78,8 +79,8 @@ def running(machine: Machine, component: str) -> bool:
     """Say whether a container of a static Pod's component runs."""
     tasks = machine.run(f"timeout 30 {CTR} tasks ls").stdout.splitlines()
     live = {row[0] for row in (line.split() for line in tasks) if row[-1:] == ["RUNNING"]}
-    labels = f'labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"=={component}'
-    return bool(live & set(machine.run(f"timeout 30 {CTR} containers ls --quiet %s", labels).stdout.split()))
+    ours = machine.run(f"timeout 30 {CTR} containers ls --quiet %s", static_pods.container_filter(component))
+    return bool(live & set(ours.stdout.split()))
 
 
 def answers(machine: Machine, server: str, path: str) -> Iterator[str]:

@@ -234,7 +234,7 @@ def flannel(machine: Machine, subject: Subject) -> Iterator[str]:
 def api_endpoints(machine: Machine, subject: Subject) -> Iterator[str]:
     """The API server's Service leads to the control planes that there are."""
     held = _nodes(machine)
-    masters = [host.name for host in subject.inventory.hosts if host.is_control_plane and host.name in held]
+    masters = [host.name for host in subject.inventory.control_plane if host.name in held]
     wanted = {_address(held[name]) for name in masters}
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name"
     slices = get(machine, f"{path}%3Dkubernetes")["items"]

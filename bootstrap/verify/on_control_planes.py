@@ -124,7 +124,7 @@ def etcd_members(machine: Machine, subject: Subject) -> Iterator[str]:
     """etcd's members are the control-plane machines, all of them started, voting, and nobody else."""
     if subject.cluster.etcd.external:
         return
-    masters = {host.name for host in subject.inventory.hosts if host.is_control_plane}
+    masters = {host.name for host in subject.inventory.control_plane}
     listed = etcd(machine, "/v3/cluster/member/list")["members"]
     for member in listed:
         name = member.get("name") or f"one that has not started ({', '.join(member.get('peerURLs', []))})"

@@ -392,8 +392,7 @@ def endpoint_entry(machine: Machine, subject: Subject) -> Iterator[str]:
     name = subject.cluster.endpoint_name
     rows = [line.partition("#")[0].split() for line in read(machine, "/etc/hosts").splitlines()]
     found = {plain(row[0]) for row in rows if name in row[1:]}
-    masters = [host for host in subject.inventory.hosts if host.is_control_plane]
-    right = subject.host if subject.host.is_control_plane else masters[0]
+    right = subject.host if subject.host.is_control_plane else subject.inventory.control_plane[0]
     wanted = proxy.ADDRESS if is_proxied(subject) else str(right.node_address or "")
     if subject.cluster.endpoint.kind == "local-proxy" and not found:
         yield f"{name} is not in it"
@@ -409,7 +408,7 @@ def local_proxy(machine: Machine, subject: Subject) -> Iterator[str]:
         return
     lines = [line.split() for line in read(machine, proxy.CONFIG).splitlines()]
     known = {line[1]: line[2] for line in lines if line[:1] == ["server"] and len(line) > 2}
-    masters = {host.name: host.node_address for host in subject.inventory.hosts if host.is_control_plane}
+    masters = {host.name: host.node_address for host in subject.inventory.control_plane}
     if missing := [name for name in masters if name not in known]:
         yield f"{proxy.CONFIG} lacks {', '.join(missing)}: run `kubestrap join`"
     if surplus := [name for name in known if name not in masters]:

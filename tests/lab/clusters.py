@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[2]
 KUBECTL = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
 
 
+def changes(stderr: str) -> list[str]:
+    """List the steps that a run says it changed: the indented lines."""
+    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The machines, and the folder that holds the inventory and everything that the operator keeps."""

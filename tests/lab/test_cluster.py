@@ -19,16 +19,11 @@ from bootstrap import paths
 from bootstrap.bundle import open_bundle
 from bootstrap.bundle.gomodules import build_tool
 from tests.lab import kills
-from tests.lab.clusters import Cluster
+from tests.lab.clusters import Cluster, changes
 from tests.tcpproxy import Proxy
 
 EVERY = ("cp1", "worker1", "worker2")
 TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
-
-
-def _changes(stderr: str) -> list[str]:
-    """List the steps that a run says it changed: the indented lines."""
-    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
 
 
 def test_every_node_is_ready_with_its_role(cluster: Cluster) -> None:
@@ -90,8 +85,8 @@ def test_f4_a_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) 
     versions = _resource_versions(cluster)
     first = cluster.kubestrap("init")
     second = cluster.kubestrap("join")
-    assert _changes(first.stderr) == []
-    assert _changes(second.stderr) == []
+    assert changes(first.stderr) == []
+    assert changes(second.stderr) == []
     assert {machine: cluster.containers(machine) for machine in EVERY} == before
     assert _resource_versions(cluster) == versions
 
@@ -116,7 +111,7 @@ def test_what_was_broken_is_mended_and_nothing_else(cluster: Cluster) -> None:
     cluster.kubectl("-n kube-system delete rolebinding kubeadm:kubelet-config")
     init = cluster.kubestrap("init").stderr
     join = cluster.kubestrap("join").stderr
-    changed = [*_changes(init), *_changes(join)]
+    changed = [*changes(init), *changes(join)]
     assert sorted(changed) == sorted(
         [
             f"{manifest}: updated",
@@ -142,7 +137,7 @@ def test_a_kubelet_whose_certificates_were_wiped_gets_new_ones(cluster: Cluster)
         assert cluster.on(name, ready) == "Node"
     cluster.wait_ready(names)
     assert cluster.get("node worker1")["metadata"]["uid"] == worker
-    assert _changes(cluster.kubestrap("init").stderr) == []
+    assert changes(cluster.kubestrap("init").stderr) == []
 
 
 def test_f29_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Cluster) -> None:
@@ -158,10 +153,10 @@ def test_f29_a_worker_that_is_not_reached_does_not_stop_the_others(cluster: Clus
     finally:
         cluster.write_inventory(EVERY)
     assert "worker2: " in ran.stderr
-    assert _changes(ran.stderr) == ["kubelet.service: started"]
+    assert changes(ran.stderr) == ["kubelet.service: started"]
     assert cluster.on("worker1", "systemctl is-active kubelet") == "active\n"
     # The next run has the other one left to do, and nothing else.
-    assert _changes(cluster.kubestrap("join").stderr) == ["kubelet.service: started"]
+    assert changes(cluster.kubestrap("join").stderr) == ["kubelet.service: started"]
     cluster.wait_ready(EVERY)
 
 

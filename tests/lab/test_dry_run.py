@@ -11,14 +11,9 @@ from pathlib import Path
 import yaml
 
 from bootstrap import paths
-from tests.lab.clusters import Cluster
+from tests.lab.clusters import Cluster, changes
 
 TREE = f"/etc {paths.BINARIES} /opt/cni {paths.STATE} {paths.KUBELET}/config.yaml"
-
-
-def _changes(stderr: str) -> list[str]:
-    """List the steps that a run says it changed: the indented lines."""
-    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
 
 
 def _said(stdout: str) -> list[str]:
@@ -67,8 +62,8 @@ def test_a_diff_says_what_a_run_then_does_and_changes_nothing(cluster: Cluster) 
     assert _said(join) == ["kubelet.service: started"]
     assert "PRIVATE KEY" not in init + join
 
-    assert _changes(cluster.kubestrap("init").stderr) == _said(init)
-    assert _changes(cluster.kubestrap("join").stderr) == _said(join)
+    assert changes(cluster.kubestrap("init").stderr) == _said(init)
+    assert changes(cluster.kubestrap("join").stderr) == _said(join)
     cluster.wait_ready(("cp1", "worker1", "worker2"))
     assert cluster.kubestrap("diff", "init", "--detailed-exitcode").stdout == "No differences.\n"
     # A file that holds again what its service was started with needs no restart, whatever its time is.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bootstrap.lab import machines
-from tests.lab.clusters import KUBECTL, Cluster
+from tests.lab.clusters import KUBECTL, Cluster, changes
 from tests.lab.conftest import lab_of
 
 MASTERS = ("cp1", "cp2", "cp3")
@@ -51,10 +51,6 @@ def _verbose(data: dict[str, Any]) -> None:
 
 def _broken(data: dict[str, Any]) -> None:
     data["cluster"]["scheduler"] = {"extraArgs": [{"name": "no-such-flag", "value": "1"}]}
-
-
-def _changes(stderr: str) -> list[str]:
-    return [line.strip() for line in stderr.splitlines() if line.startswith("    ")]
 
 
 def _wait_ready(cluster: Cluster, through: str) -> None:
@@ -94,8 +90,8 @@ def test_a_second_run_changes_nothing(trio: Cluster) -> None:
     # It waits for the Pods that are still starting.
     trio.kubestrap("verify", "--only", "system-pods,coredns,kube-proxy,flannel")
     before = {machine: trio.containers(machine) for machine in EVERY}
-    assert _changes(trio.kubestrap("init").stderr) == []
-    assert _changes(trio.kubestrap("join").stderr) == []
+    assert changes(trio.kubestrap("init").stderr) == []
+    assert changes(trio.kubestrap("join").stderr) == []
     assert {machine: trio.containers(machine) for machine in EVERY} == before
 
 
@@ -106,7 +102,7 @@ def test_every_check_and_the_smoke_test_pass(trio: Cluster) -> None:
 def test_a_stale_proxy_is_told_and_brought_up_to_date(trio: Cluster) -> None:
     trio.on("worker1", "sed -i '/server cp3/d' /etc/kubernetes/kubestrap-proxy.cfg")
     assert "lacks cp3" in trio.kubestrap("verify", "--only", "local-proxy", status=1).stdout
-    changed = [line.split(":")[0] for line in _changes(trio.kubestrap("join").stderr)]
+    changed = [line.split(":")[0] for line in changes(trio.kubestrap("join").stderr)]
     assert changed == ["/etc/kubernetes/kubestrap-proxy.cfg"]
     trio.kubestrap("verify", "--only", "local-proxy")
 
@@ -123,8 +119,8 @@ def test_f5_a_changed_flag_reaches_one_machine_after_the_other_and_a_bad_one_no_
         assert f"{name}: it is left as it was: hosts go in turn, and cp1 failed" in told
         assert trio.on(name, shown) == before[name]
     trio.write_inventory(EVERY, _verbose)
-    changes = _changes(trio.kubestrap("init").stderr)
-    assert [line for line in changes if line.startswith("/etc")] == 3 * [
+    changed = changes(trio.kubestrap("init").stderr)
+    assert [line for line in changed if line.startswith("/etc")] == 3 * [
         "/etc/kubernetes/manifests/kube-scheduler.yaml: updated"
     ]
     started = [trio.on(name, "awk '{ print $22 }' /proc/$(pgrep -x kube-scheduler)/stat").strip() for name in MASTERS]
@@ -161,17 +157,17 @@ def test_f20_without_the_first_of_three_workers_and_commands_go_on(trio: Cluster
     assert "cp2" in told.stdout
     joined = trio.kubestrap("join")
     assert "cp1: " in joined.stderr
-    assert _changes(joined.stderr) == []
+    assert changes(joined.stderr) == []
     again = trio.kubestrap("init", status=8)
     assert "cp1: " in again.stderr
-    assert _changes(again.stderr) == []
+    assert changes(again.stderr) == []
     trio.kubestrap("verify", "--only", "etcd-health,api-server-health,cluster-info,local-proxy", status=1)
 
 
 def test_f19_a_control_plane_that_comes_back_is_one_of_three_again(trio: Cluster) -> None:
     machines.start(trio.lab.name, "cp1")
     machines.wait(trio.lab.name, [trio.lab.machine("cp1")])
-    assert _changes(trio.kubestrap("init").stderr) == []
+    assert changes(trio.kubestrap("init").stderr) == []
     _wait_ready(trio, "cp1")
     assert len(_members(trio, "cp1")["members"]) == 3
 
