@@ -118,6 +118,31 @@ class LockLost(HostError):
     exit_code = 9
 
 
+class LeaseHeld(BootstrapError):
+    """Another run changes the control plane. `holder` says whose, which command, and since when."""
+
+    exit_code = 9
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(
+            f"the control plane is being changed already: {holder}. Wait for its end (it holds the Lease "
+            f"kube-system/{name}; that of a run that died lapses within 30 s)"
+        )
+        self.holder = holder
+
+
+class LeaseLost(BootstrapError):
+    """The Lease of changes of the control plane was not renewed in time, or another run took it, in the middle."""
+
+    exit_code = 9
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the Lease kube-system/{name} was lost (it was not renewed in time, or another run took it), so nothing "
+            "more is done. Run the same command again"
+        )
+
+
 class WaitTimedOut(HostError):
     """Something waited for did not come about within its limit."""
 
