@@ -262,6 +262,21 @@ fi
 if [ "$endpoint" ] && has getent && ! getent ahosts "$endpoint" >/dev/null 2>&1; then
 	error EndpointName "the name $endpoint, under which the cluster is to be found, cannot be resolved here" 'add it to DNS, or correct cluster.endpoint.name'
 fi
+# The last of the files that says something counts, and what the machine's maker gave it counts more than its own.
+if [ "$entry" ] && has cloud-init && ! exists /etc/cloud/cloud-init.disabled; then
+	for file in "$root"/etc/cloud/cloud.cfg "$root"/etc/cloud/cloud.cfg.d/*.cfg "$root"/var/lib/cloud/instance/vendor-cloud-config.txt "$root"/var/lib/cloud/instance/cloud-config.txt; do
+		awk -v file="${file#"$root"}" '/^manage_etc_hosts[ \t]*:/ {
+			sub(/#.*/, "")
+			print file ":" NR, tolower($NF) }' "$file" 2>/dev/null
+	done | awk '{ place = $1; value = $NF } END { gsub(/["\047]/, "", value); print place, value }' | while read -r place value; do
+		case $value in true | yes | on | template) ;; *) continue ;; esac
+		case $place in
+		/etc/*) fix='write manage_etc_hosts: localhost there' ;;
+		*) fix='write manage_etc_hosts: localhost into the user data (or vendor data) that the machine is given' ;;
+		esac
+		warning CloudInit "cloud-init writes /etc/hosts anew at every boot, and $entry would be gone from it: manage_etc_hosts is $value in $place" "$fix"
+	done
+fi
 if ! [ -s "$root/etc/resolv.conf" ]; then
 	warning ResolvConf '/etc/resolv.conf is empty or missing' 'name a server in it: Pods resolve what is outside of the cluster by it'
 elif ! [ -e "$root/run/systemd/resolve/resolv.conf" ] && grep -Eq '^nameserver[[:space:]]+(127\.|::1)' "$root/etc/resolv.conf"; then

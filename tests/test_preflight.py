@@ -601,3 +601,42 @@ def test_every_check_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs/preflight.md").read_text()
     undocumented = [name for name in (*preflight.NAMES, *preflight.FAMILIES) if f"`{name}" not in text]
     assert undocumented == []
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"etc/cloud/cloud.cfg": "users: []\nmanage_etc_hosts: true\n"}, "/etc/cloud/cloud.cfg:2"),
+        (
+            {"etc/cloud/cloud.cfg.d/90_x.cfg": "manage_etc_hosts: 'template'  # ours\n"},
+            "/etc/cloud/cloud.cfg.d/90_x.cfg:1",
+        ),
+        (
+            {
+                "etc/cloud/cloud.cfg": "manage_etc_hosts: localhost\n",
+                "var/lib/cloud/instance/cloud-config.txt": "#cloud-config\nmanage_etc_hosts: True\n",
+            },
+            "/var/lib/cloud/instance/cloud-config.txt:2",
+        ),
+        (
+            {"etc/cloud/cloud.cfg": "manage_etc_hosts: true\n", "etc/cloud/cloud.cfg.d/a.cfg": "manage_etc_hosts: off"},
+            "",
+        ),
+        ({"etc/cloud/cloud.cfg": "#manage_etc_hosts: true\nmanage_etc_hosts: localhost\n"}, ""),
+        ({"etc/cloud/cloud.cfg": "manage_etc_hosts: true\n", "etc/cloud/cloud-init.disabled": ""}, ""),
+    ],
+)
+def test_a_cloud_init_that_would_write_etc_hosts_anew_is_told_with_its_place(
+    machine: Machine, files: dict[str, str], place: str
+) -> None:
+    for path, text in files.items():
+        machine.write(path, text)
+    assert machine.examine(WORKER).problems == ()  # there is no cloud-init to read it
+    machine.answer("cloud-init", "")
+    told = machine.examine(WORKER).problems
+    assert [(problem.level, problem.check) for problem in told] == [("warning", "CloudInit")] * bool(place)
+    for problem in told:
+        assert "and api.kubernetes.cluster.local would be gone from it" in problem.what
+        assert problem.what.endswith(f" in {place}")
+    external = Cluster.model_validate({"endpoint": {"kind": "external", "name": "api.example.com"}})
+    assert machine.examine(WORKER, cluster=external).problems == ()
