@@ -43,7 +43,7 @@ def status(
 ) -> None:
     """Show every member: size, quota, leader, version, raft, alarms.
 
-    Each control-plane machine is asked for itself, so that it works without a quorum, too.
+    Each machine that runs etcd is asked for itself, so that it works without a quorum, too.
     """
     from bootstrap.etcd import members
     from bootstrap.parallel import raise_failures
@@ -79,7 +79,7 @@ def save(
 
     snapshots.require_free(path, replace=force)
     read = _read(inventory, sudo_password_file, accept_new)
-    with connected(read, read.control_plane) as connections:
+    with connected(read, read.etcd_members) as connections:
         seen, failures = asking.look(connections.hosts, connections.failures)
         if not seen.statuses:
             raise HostsFailed(failures)
@@ -148,7 +148,7 @@ def defrag(
     from bootstrap.etcd import upkeep
 
     read = _read(inventory, sudo_password_file, accept_new)
-    names = [host.name for host in read.control_plane]
+    names = [host.name for host in read.etcd_members]
     folder = read.cluster.etcd.local.data_dir
     with (
         output.run("etcd defrag", read, names) as listener,
@@ -198,7 +198,7 @@ def disarm(
     from bootstrap.etcd import upkeep
 
     read = _read(inventory, sudo_password_file, accept_new)
-    names = [host.name for host in read.control_plane]
+    names = [host.name for host in read.etcd_members]
     with (
         output.run("etcd alarms disarm", read, names) as listener,
         upkeep.locked(read, "etcd alarms disarm") as (hosts, unreached),
@@ -220,7 +220,7 @@ def _look(inventory: Inventory) -> tuple[Seen, Mapping[str, BootstrapError]]:
     from bootstrap.connections import connected
     from bootstrap.etcd import asking
 
-    with connected(inventory, inventory.control_plane) as connections:
+    with connected(inventory, inventory.etcd_members) as connections:
         return asking.look(connections.hosts, connections.failures)
 
 

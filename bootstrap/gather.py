@@ -17,8 +17,8 @@ from bootstrap.parallel import attempt, raise_failures
 from bootstrap.plan import Phase, select
 from bootstrap.redaction import Secrets
 from bootstrap.site import Node
-from bootstrap.spec import Cluster, Inventory
 from bootstrap.spec import Host as Machine
+from bootstrap.spec import Inventory
 from bootstrap.transport.base import Host
 
 _ASIDE_SECONDS = 300.0
@@ -72,7 +72,7 @@ class Gathered:
 def gather(
     machines: Sequence[Machine],
     hosts: Mapping[str, Host],
-    cluster: Cluster,
+    inventory: Inventory,
     request: Request,
     *,
     workflow: preflight.Workflow,
@@ -90,10 +90,11 @@ def gather(
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,
     unless the phase `preflight` is skipped.
     """
+    cluster = inventory.cluster
     found = _examine(
         machines,
         hosts,
-        cluster,
+        inventory,
         request,
         workflow=workflow,
         platform=platform,
@@ -106,7 +107,7 @@ def gather(
     if found.leftovers and lease:
         warnings += _move_aside(found.leftovers, lease.guard(hosts))
         for name in dict.fromkeys(left.host for left in found.leftovers):
-            nodes[name] = _look(nodes[name].host, hosts[name], cluster)  # it does not hold any more what it held
+            nodes[name] = _look(nodes[name].host, hosts[name], inventory)  # it does not hold any more what it held
     else:
         warnings += [_aside(left, f"{left.path} is there", "--force moves it aside") for left in found.leftovers]
     return Gathered(tuple(nodes.values()), tuple(warnings), found.failures)
@@ -129,20 +130,19 @@ def inspect(inventory: Inventory, request: Request, *, platform: str) -> Inspect
 
     Takes no lock and changes nothing. Raises `UsageError` for a host in `request.limit` that there is not.
     """
-    cluster = inventory.cluster
     machines = request.machines(inventory, inventory.hosts)
     with connected(inventory, machines) as connections:
         found = _examine(
             machines,
             connections.hosts,
-            cluster,
+            inventory,
             request,
             workflow=None,
             platform=platform,
             lease=None,
             proxied=inventory.is_proxied,
         )
-    problems = preflight.judged(found.problems, [*cluster.ignore_preflight_errors, *request.ignored])
+    problems = preflight.judged(found.problems, [*inventory.cluster.ignore_preflight_errors, *request.ignored])
     unfit = {problem.host for problem in problems if problem.level == "error"}
     fit = tuple(name for name in found.nodes if name not in unfit)
     return Inspection(fit, tuple(problems), {**connections.failures, **found.failures})
@@ -168,7 +168,7 @@ class _Examined:
 def _examine(
     machines: Sequence[Machine],
     hosts: Mapping[str, Host],
-    cluster: Cluster,
+    inventory: Inventory,
     request: Request,
     *,
     workflow: preflight.Workflow | None,
@@ -177,6 +177,7 @@ def _examine(
     only_looked_at: Sequence[str] = (),
     proxied: bool,
 ) -> _Examined:
+    cluster = inventory.cluster
     by_name = {machine.name: machine for machine in machines if machine.name in hosts}
     examined = "preflight" not in request.skip
 
@@ -185,11 +186,19 @@ def _examine(
         holding = lease.take(host) if lease else None
         examination = None
         if examined and name not in only_looked_at:
-            own: preflight.Workflow = workflow or ("init" if machine.is_control_plane else "join")
-            examination = preflight.examine(host, machine, cluster, workflow=own, platform=platform, proxied=proxied)
+            own: preflight.Workflow = workflow or ("join" if machine.is_worker else "init")
+            examination = preflight.examine(
+                host,
+                machine,
+                cluster,
+                workflow=own,
+                platform=platform,
+                proxied=proxied,
+                stacked=inventory.is_stacked,
+            )
         if holding:
             holding.wait()
-        return _look(machine, host, cluster), examination
+        return _look(machine, host, inventory), examination
 
     looked, failures = attempt(list(by_name), look)
     locked = {name: error for name, error in failures.items() if isinstance(error, Locked)}
@@ -216,15 +225,15 @@ def _examine(
     problems += preflight.across(examinations)
     if examined:
         seen = {examination.host: examination.seen for examination in examinations}
-        problems += reach.check(tuple(nodes.values()), hosts, seen, cluster)
+        problems += reach.check(tuple(nodes.values()), hosts, seen, cluster, stacked=inventory.is_stacked)
     return _Examined(nodes, problems, failures, leftovers)
 
 
-def _look(machine: Machine, host: Host, cluster: Cluster) -> Node:
-    wanted = survey.READ_BACK if machine.is_control_plane else survey.READ_BACK_WORKER
-    data = cluster.etcd.local.data_dir if machine.is_control_plane else ""
+def _look(machine: Machine, host: Host, inventory: Inventory) -> Node:
+    wanted = survey.READ_BACK_WORKER if machine.is_worker else survey.READ_BACK
+    data = inventory.cluster.etcd.local.data_dir if machine in inventory.etcd_members else ""
     facts = survey.look(host, wanted, etcd_data=data)
-    return Node(machine, node_address(machine, facts.addresses, cluster.networking), facts)
+    return Node(machine, node_address(machine, facts.addresses, inventory.cluster.networking), facts)
 
 
 def _move_aside(leftovers: Sequence[_Leftover], hosts: Mapping[str, Host]) -> list[Problem]:

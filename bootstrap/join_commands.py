@@ -169,7 +169,7 @@ def _go(
         with showing(output, detailed_exitcode=detailed_exitcode) as found:
             diff.join(read, request, output.warn, found, invitation)
         return
-    hosts = [host.name for host in read.hosts if not host.is_control_plane]
+    hosts = [host.name for host in read.hosts if host.is_worker]
     hosts = [name for name in hosts if not request.limit or name in request.limit]
     with output.run("join", read, hosts) as listener:
         if invitation:

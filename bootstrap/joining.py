@@ -91,7 +91,7 @@ def join(
         for machine in masters:
             if machine.name in failures:
                 warn(_lost(machine.name, failures.pop(machine.name)))
-        nodes = [node for node in gathered.nodes if not node.host.is_control_plane]
+        nodes = [node for node in gathered.nodes if node.host.is_worker]
         with control_plane.api() as api:
             failures |= _strangers(api, nodes, control_plane.ca)
             nodes = [node for node in nodes if node.name not in failures]
@@ -196,7 +196,7 @@ def _gather(
     gathered = gather(
         machines,
         connections.hosts,
-        inventory.cluster,
+        inventory,
         request,
         workflow="join",
         platform=PLATFORM,
@@ -209,7 +209,7 @@ def _gather(
 
 
 def _workers(inventory: Inventory, request: Request) -> tuple[Machine, ...]:
-    workers = [machine for machine in inventory.hosts if not machine.is_control_plane]
+    workers = [machine for machine in inventory.hosts if machine.is_worker]
     if not workers:
         raise ConfigError("the inventory has no workers: every host has the role control-plane")
     return request.machines(inventory, workers)

@@ -50,7 +50,7 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
 
     Raises `UsageError` for phases and hosts that there are not.
     """
-    part = [machine for machine in inventory.hosts if machine.is_control_plane == (workflow == "init")]
+    part = [machine for machine in inventory.hosts if machine.is_worker == (workflow == "join")]
     chosen = request.phases(WORKFLOWS[workflow])
     machines = request.machines(inventory, part)
     alike: dict[tuple[str, ...], list[Machine]] = {}
@@ -121,7 +121,7 @@ def writes(name: str, workflow: str) -> list[str]:
     hosts = tuple(host.model_copy(update={"name": ANY}) for host in sample.hosts)
     site = unseen(sample.model_copy(update={"hosts": hosts}))
     found = [phase for phase in WORKFLOWS[workflow] if phase.name == name]
-    nodes = [_node(host) for host in hosts if host.is_control_plane == (workflow == "init")]
+    nodes = [_node(host) for host in hosts if host.is_worker == (workflow == "join")]
     tasks = plan.build(found, site, nodes=nodes).tasks
     kept = [step for task in tasks for step in task.steps if not isinstance(step, Wait | ApiWait)]
     return list(dict.fromkeys(described(step) for step in kept))

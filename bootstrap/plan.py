@@ -12,8 +12,8 @@ from bootstrap.errors import UsageError
 from bootstrap.site import Node, Site
 from bootstrap.steps import Step, hidden
 
-On = Literal["all", "control-plane", "worker", "cluster"]
-"""Where a phase is done: on every host of the run, on those with a role, or once, from the site's lead."""
+On = Literal["all", "control-plane", "etcd", "worker", "cluster"]
+"""Where a phase is done: on every host of the run, on those of a kind (`etcd`: its members), or once, from the lead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,10 @@ def _where(phase: Phase, site: Site, nodes: Sequence[Node]) -> Sequence[Node]:
             return nodes
         case "control-plane":
             return [node for node in nodes if node.host.is_control_plane]
+        case "etcd":
+            members = {member.name for member in site.etcd_members}
+            return [node for node in nodes if node.name in members]
         case "worker":
-            return [node for node in nodes if not node.host.is_control_plane]
+            return [node for node in nodes if node.host.is_worker]
         case "cluster":
             return [node for node in nodes if node.name == site.leader]

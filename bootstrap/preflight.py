@@ -119,15 +119,23 @@ class Examination:
 
 
 def examine(
-    host: Host, node: spec.Host, cluster: spec.Cluster, *, workflow: Workflow, platform: str, proxied: bool = False
+    host: Host,
+    node: spec.Host,
+    cluster: spec.Cluster,
+    *,
+    workflow: Workflow,
+    platform: str,
+    proxied: bool = False,
+    stacked: bool = True,
 ) -> Examination:
     """Look at one machine, in one round trip, without changing anything.
 
-    With `proxied` a worker is to have a proxy that leads to the control planes. `platform` is the bundle's
+    With `proxied` a worker is to have a proxy that leads to the control planes, with `stacked` a control plane its own
+    etcd, unless that is external. `platform` is the bundle's
     (`linux/amd64`). Raises `HostError` where the machine cannot be asked.
     """
     sent = time.time()
-    asked = script(node, cluster, workflow=workflow, platform=platform, proxied=proxied)
+    asked = script(node, cluster, workflow=workflow, platform=platform, proxied=proxied, stacked=stacked)
     result = host.run("sh -s", stdin=asked, seconds=SECONDS)
     received = time.time()
     if result.status:
@@ -161,16 +169,22 @@ def script(
     workflow: Workflow,
     platform: str,
     proxied: bool = False,
+    stacked: bool = True,
     root: str = "",
 ) -> bytes:
     """Give the script that looks at a machine. `root` is put before the paths it reads (for tests)."""
     kubelet = {**cluster.kubelet.config, **node.kubelet.config}
     networking = cluster.networking
     forwarding = "ipv4/ip_forward" if networking.pod_subnet.version == 4 else "ipv6/conf/default/forwarding"
+    role = "control-plane" if node.is_control_plane else "etcd" if node.is_etcd else "worker"
+    has_etcd = spec.runs_etcd(node, cluster, stacked=stacked)
+    opened = [str(cluster.bind_port)] if node.is_control_plane else []
+    opened += ["2379", "2380"] if has_etcd else []
+    opened += [] if node.is_etcd else ["10250"]
     parameters = {
         "root": root,
         "name": node.name,
-        "role": "control-plane" if node.is_control_plane else "worker",
+        "role": role,
         "workflow": workflow,
         "platform": platform,
         "receipt": paths.RECEIPT,
@@ -178,10 +192,10 @@ def script(
         "pki": paths.PKI,
         "kubelet_files": f"{paths.KUBELET_CONF} {paths.BOOTSTRAP_KUBELET_CONF} {paths.PKI}/ca.crt",
         "kubeconfigs": " ".join(KUBECONFIGS),
-        "etcd_data": cluster.etcd.local.data_dir if node.is_control_plane and not cluster.etcd.external else "",
+        "etcd_data": cluster.etcd.local.data_dir if has_etcd else "",
         "api_port": str(cluster.bind_port),
-        "proxy_port": str(cluster.endpoint.port) if proxied and not node.is_control_plane else "",
-        "open": f"{cluster.bind_port}, 2379, 2380 and 10250" if node.is_control_plane else "10250",
+        "proxy_port": str(cluster.endpoint.port) if proxied and node.is_worker else "",
+        "open": " and ".join(filter(None, [", ".join(opened[:-1]), opened[-1]])),
         "swap": "off" if kubelet.get("failSwapOn", True) else "on",
         "cgroup_v1": "allowed" if kubelet.get("failCgroupV1", True) is False else "",
         "forwarding": f"/proc/sys/net/{forwarding}",
@@ -190,9 +204,11 @@ def script(
         "kubelet_flags": paths.KUBELET_FLAGS,
         "address": str(node.node_address or ""),
         "family": str(networking.pod_subnet.version),
-        "proxy": "" if cluster.kube_proxy.disabled else "yes",
-        "cni": f"{paths.CNI_CONFIG}/10-flannel.conflist" if cluster.addons.cni == "flannel" else "",
-        "vxlan": str(cluster.addons.flannel.port) if by_vxlan(cluster) else "",
+        "proxy": "" if cluster.kube_proxy.disabled or node.is_etcd else "yes",
+        "cni": f"{paths.CNI_CONFIG}/10-flannel.conflist"
+        if cluster.addons.cni == "flannel" and not node.is_etcd
+        else "",
+        "vxlan": str(cluster.addons.flannel.port) if by_vxlan(cluster) and not node.is_etcd else "",
         "direct": f"{cluster.endpoint_name} {networking.service_subnet} {networking.pod_subnet}",
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in parameters.items())

@@ -60,7 +60,7 @@ measure() { # folder
 		block=$((block + 1))
 	done
 }
-if [ "$role" = control-plane ] && [ "$etcd_data" ] && ! ours "$manifests/etcd.yaml"; then
+if [ "$etcd_data" ] && ! ours "$manifests/etcd.yaml"; then
 	folder=$etcd_data
 	while ! [ -d "$root$folder" ]; do folder=${folder%/*}; done
 	(measure "$root$folder") &
@@ -336,13 +336,13 @@ if [ "$role" = control-plane ]; then
 	port "$api_port" kube-apiserver "$manifests/kube-apiserver.yaml"
 	port 10257 kube-controller "$manifests/kube-controller-manager.yaml"
 	port 10259 kube-scheduler "$manifests/kube-scheduler.yaml"
-	if [ "$etcd_data" ]; then
-		for number in 2379 2380 2381; do port "$number" etcd "$manifests/etcd.yaml"; done
-	fi
+fi
+if [ "$etcd_data" ]; then
+	for number in 2379 2380 2381; do port "$number" etcd "$manifests/etcd.yaml"; done
 fi
 if [ "$proxy_port" ]; then port "$proxy_port" haproxy "$manifests/kubestrap-proxy.yaml"; fi
 port 10248 kubelet /etc/systemd/system/kubelet.service
-port 10250 kubelet /etc/systemd/system/kubelet.service
+if [ "$role" != etcd ]; then port 10250 kubelet /etc/systemd/system/kubelet.service; fi
 
 if [ "$proxy" ]; then
 	port 10249 kube-proxy /etc/systemd/system/kubelet.service

@@ -17,7 +17,7 @@ from shlex import quote
 from bootstrap.errors import HostError, Problem, StepFailed
 from bootstrap.parallel import attempt
 from bootstrap.site import Node
-from bootstrap.spec import Cluster
+from bootstrap.spec import Cluster, runs_etcd
 from bootstrap.transport.base import Host
 
 SECONDS = 5.0
@@ -48,17 +48,24 @@ class Need:
     what: str
 
 
-def needs(nodes: Sequence[Node], cluster: Cluster) -> Iterator[Need]:
-    """List the TCP connections between `nodes`: some for each control plane and each node, never for each two nodes."""
+def needs(nodes: Sequence[Node], cluster: Cluster, *, stacked: bool = True) -> Iterator[Need]:
+    """List the TCP connections between `nodes`: some for each control plane and each node, never for each two nodes.
+
+    With `stacked` etcd is on the control plane's hosts, unless it is external; else on those of the role.
+    """
     for plane in (node for node in nodes if node.host.is_control_plane):
         for node in nodes:
-            if node.name == plane.name:
+            if node.name == plane.name or node.host.is_etcd:
                 continue
             yield Need(node.name, plane.name, cluster.bind_port, "the API server")
             yield Need(plane.name, node.name, 10250, "the kubelet")
-            if node.host.is_control_plane and not cluster.etcd.external:
-                yield Need(node.name, plane.name, 2379, "etcd")
-                yield Need(node.name, plane.name, 2380, "etcd, for its peers,")
+    for member in (node for node in nodes if runs_etcd(node.host, cluster, stacked=stacked)):
+        for node in nodes:
+            is_peer = runs_etcd(node.host, cluster, stacked=stacked)
+            if node.name != member.name and (is_peer or node.host.is_control_plane):
+                yield Need(node.name, member.name, 2379, "etcd")
+            if node.name != member.name and is_peer:
+                yield Need(node.name, member.name, 2380, "etcd, for its peers,")
 
 
 def ring(nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
@@ -69,20 +76,25 @@ def ring(nodes: Sequence[Node]) -> list[tuple[Node, Node]]:
 
 
 def check(
-    nodes: Sequence[Node], hosts: Mapping[str, Host], seen: Mapping[str, Seen], cluster: Cluster
+    nodes: Sequence[Node],
+    hosts: Mapping[str, Host],
+    seen: Mapping[str, Seen],
+    cluster: Cluster,
+    *,
+    stacked: bool = True,
 ) -> list[Problem]:
     """Try every connection that `nodes` will need among each other, all at once, over the connections there are.
 
-    `seen` has those of them that were examined.
+    `seen` has those of them that were examined; `stacked` is as for `needs`.
     What could not be tried is a problem of the level `unchecked`. Hosts that cannot be asked raise nothing here.
     """
     shared = list(_shared(nodes))
     if shared:
         return shared  # who is who cannot be told
     addresses = {node.name: node.address for node in nodes}
-    tries = {f"{need.source} {need.target} {need.port}": need for need in needs(nodes, cluster)}
+    tries = {f"{need.source} {need.target} {need.port}": need for need in needs(nodes, cluster, stacked=stacked)}
     flannel = cluster.addons.cni == "flannel" and cluster.addons.flannel.backend == "vxlan"
-    datagrams = _Datagrams(nodes, hosts, seen, cluster) if flannel else None
+    datagrams = _Datagrams([node for node in nodes if not node.host.is_etcd], hosts, seen, cluster) if flannel else None
 
     def work(key: str) -> list[Problem]:
         if need := tries.get(key):

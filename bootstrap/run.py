@@ -92,7 +92,7 @@ def init(
         gathered = gather(
             masters,
             connections.hosts,
-            cluster,
+            inventory,
             request,
             workflow="init",
             platform=PLATFORM,
@@ -297,7 +297,7 @@ def reached_control_plane(inventory: Inventory, *, but: Collection[str] = ()) ->
         if not connections.hosts:
             raise_failures(connections.failures, connections.hosts)
         request = Request(skip=("preflight",))
-        gathered = gather(machines, connections.hosts, inventory.cluster, request, workflow="join", platform=PLATFORM)
+        gathered = gather(machines, connections.hosts, inventory, request, workflow="join", platform=PLATFORM)
         if not gathered.nodes:
             raise_failures(gathered.failures, {})
         yield control_plane_of(inventory, connections.hosts, gathered.nodes)

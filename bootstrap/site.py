@@ -128,6 +128,13 @@ class Site:
         return tuple(node for node in self.nodes if node.host.is_control_plane)
 
     @property
+    def etcd_members(self) -> tuple[Node, ...]:
+        """The nodes that run etcd, in the inventory's order: those of the role, else the control plane's."""
+        if self.cluster.etcd.external:
+            return ()
+        return tuple(node for node in self.nodes if node.host.is_etcd) or self.control_plane
+
+    @property
     def leader(self) -> str:
         """The control-plane host from which is done what concerns the whole cluster; empty where there is none."""
         return self.lead or next((node.name for node in self.control_plane), "")

@@ -318,6 +318,16 @@ class Host(Model):
         return "control-plane" in self.roles
 
     @property
+    def is_etcd(self) -> bool:
+        """Whether the machine is etcd's alone: it runs a member, and is no Node of the cluster."""
+        return "etcd" in self.roles
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether it is a Node that runs no part of the control plane."""
+        return not self.is_control_plane and not self.is_etcd
+
+    @property
     def registration_taints(self) -> Sequence[Taint]:
         """The taints the Node has from its first moment: those given, else kubeadm's for a control plane alone."""
         if self.taints is not None:
@@ -342,9 +352,29 @@ class Inventory(Model):
         return tuple(host for host in self.hosts if host.is_control_plane)
 
     @property
+    def etcd_members(self) -> tuple[Host, ...]:
+        """The hosts that run etcd, in order: those of the role, else the control plane's; none where others run it."""
+        return tuple(host for host in self.hosts if runs_etcd(host, self.cluster, stacked=self.is_stacked))
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether etcd runs on the control plane's own hosts (kubeadm's stacked topology)."""
+        return not self.cluster.etcd.external and not any(host.is_etcd for host in self.hosts)
+
+    @property
+    def nodes(self) -> tuple[Host, ...]:
+        """The hosts that are Nodes of the cluster, in order."""
+        return tuple(host for host in self.hosts if not host.is_etcd)
+
+    @property
     def is_proxied(self) -> bool:
         """Whether machines without a control plane have a proxy of their own that leads to all control planes."""
         return self.cluster.endpoint.kind == "local-proxy" and len(self.control_plane) > 1
+
+
+def runs_etcd(host: Host, cluster: Cluster, *, stacked: bool) -> bool:
+    """Say whether `host` runs a member of the cluster's own etcd; with `stacked` control planes do."""
+    return not cluster.etcd.external and (host.is_etcd or (stacked and host.is_control_plane))
 
 
 def effective_ssh(inventory: Inventory, host: Host) -> Ssh:

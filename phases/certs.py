@@ -26,6 +26,7 @@ _LEAVES = {
     "etcd-healthcheck-client": ("etcd/healthcheck-client", "the client certificate for looking after etcd"),
     "apiserver-etcd-client": ("apiserver-etcd-client", "the API server's certificate for etcd"),
 }
+_OF_MEMBERS = ("etcd-server", "etcd-peer", "etcd-healthcheck-client")
 _ORDER = (
     "ca",
     "apiserver",
@@ -65,7 +66,11 @@ def sa_steps(site: Site, node: Node) -> Iterator[Step]:
 
 def _phase(name: str) -> Phase:
     file, what = _CAS[name] if name in _CAS else _LEAVES[name]
-    return Phase(f"certs/{name}", "control-plane", _pair(file, what, key_may_lack=name in _CAS))
+    return Phase(
+        f"certs/{name}",
+        "etcd" if name in _OF_MEMBERS else "control-plane",
+        _pair(file, what, key_may_lack=name in _CAS),
+    )
 
 
 CERTS = (*(_phase(name) for name in _ORDER), Phase("certs/sa", "control-plane", sa_steps))

@@ -86,7 +86,7 @@ class StaticPod:
 
 
 def etcd_steps(site: Site, node: Node) -> Iterator[Step]:
-    """Write the etcd static Pod manifest, for a member on every control-plane host."""
+    """Write the etcd static Pod manifest, for a member on every host that runs etcd."""
     yield Directory(site.cluster.etcd.local.data_dir, mode=0o700)
     yield from _manifest(etcd(site, node))
 
@@ -132,7 +132,7 @@ def flags(defaults: Mapping[str, str], extra: Sequence[NamedValue]) -> tuple[tup
 def etcd(site: Site, node: Node) -> StaticPod:
     """Describe the etcd member on `node`; each member's list of the initial cluster is the whole one."""
     settings = site.cluster.etcd.local
-    peers = ",".join(f"{member.name}=https://{member.address}:2380" for member in site.control_plane)
+    peers = ",".join(f"{member.name}=https://{member.address}:2380" for member in site.etcd_members)
     client = f"https://{node.address}:2379"
     peer = f"https://{node.address}:2380"
     defaults = {
@@ -348,7 +348,7 @@ def _startup(site: Site, where: str) -> Probe:
     return Probe("startupProbe", where, delay=10, period=10, failures=-(-limit // 10))
 
 
-ETCD_LOCAL = Phase("etcd/local", "control-plane", etcd_steps, in_turn=True)
+ETCD_LOCAL = Phase("etcd/local", "etcd", etcd_steps, in_turn=True)
 CONTROL_PLANE = (
     Phase("control-plane/apiserver", "control-plane", apiserver_steps, in_turn=True),
     Phase("control-plane/controller-manager", "control-plane", controller_manager_steps, in_turn=True),

@@ -50,6 +50,17 @@ def test_control_planes_reach_each_others_etcd_unless_others_run_it() -> None:
     assert {need.port for need in reach.needs(planes(3), external)} == {6443, 10250}
 
 
+def test_etcds_own_hosts_are_reached_by_each_other_and_by_control_planes() -> None:
+    nodes = [node("e1", 51, "etcd"), node("e2", 52, "etcd"), *planes(2), *workers(1)]
+    found = [(need.source, need.target, need.port) for need in reach.needs(nodes, Cluster(), stacked=False)]
+    peers = {("e1", "e2"), ("e2", "e1")}
+    clients = {(plane, member) for plane in ("m1", "m2") for member in ("e1", "e2")}
+    assert {(source, target) for source, target, port in found if port == 2380} == peers
+    assert {(source, target) for source, target, port in found if port == 2379} == peers | clients
+    assert not {port for source, target, port in found if "e1" in (source, target)} - {2379, 2380}
+    assert len(found) == len(set(found))
+
+
 def test_the_number_of_ways_grows_with_the_machines_and_not_with_their_pairs() -> None:
     nodes = [*planes(3), *workers(100)]
     assert len(list(reach.needs(nodes, Cluster()))) <= 8 * len(nodes)

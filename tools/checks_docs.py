@@ -11,7 +11,9 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "checks.md"
 MARK = "<!-- generated from bootstrap/verify by tools/checks_docs.py; what stands below is written anew each time -->\n"
 MADE = {
     "all": "every machine",
+    "node": "every Node",
     "control-plane": "control-plane machines",
+    "etcd": "machines that run etcd",
     "worker": "workers",
     "cluster": "once, from a control plane that serves",
 }

@@ -48,11 +48,11 @@ _SPARE_PERCENT = 10  # of room beside the new database, which stands beside the 
 
 @contextmanager
 def locked(inventory: spec.Inventory, command: str) -> Iterator[tuple[Mapping[str, Host], dict[str, BootstrapError]]]:
-    """Have the control-plane hosts that are reached, locked for `command`, and why the others are not.
+    """Have the hosts that run etcd and are reached, locked for `command`, and why the others are not.
 
     Raises `HostsFailed` where another run holds the lock of one.
     """
-    with connected(inventory, inventory.control_plane) as connections, lock.Lease(lock.Owner.here(command)) as lease:
+    with connected(inventory, inventory.etcd_members) as connections, lock.Lease(lock.Owner.here(command)) as lease:
         holdings = {name: lease.take(host) for name, host in connections.hosts.items()}
         _, unlocked = attempt(list(holdings), lambda name: holdings[name].wait())
         if held := {name: error for name, error in unlocked.items() if isinstance(error, Locked)}:

@@ -89,7 +89,7 @@ def verify(
 
         def work(name: str) -> list[Outcome]:
             subject = Subject(machines[name], inventory, contents)
-            wanted = [check for check in checks if check.applies(subject.host, lead)]
+            wanted = [check for check in checks if check.applies(subject.host, inventory, lead)]
             return settled(lambda: see(connections.hosts[name]), subject, wanted, patience, on_wait)
 
         done, failures = attempt(list(connections.hosts), work)

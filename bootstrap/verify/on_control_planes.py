@@ -110,46 +110,37 @@ def static_pods(machine: Machine, subject: Subject) -> Iterator[str]:
 
 def etcd_data(machine: Machine, subject: Subject) -> Iterator[str]:
     """etcd's data are root's alone."""
-    if not subject.cluster.etcd.external:
-        yield from modes(machine, {subject.cluster.etcd.local.data_dir: "700"})
+    yield from modes(machine, {subject.cluster.etcd.local.data_dir: "700"})
 
 
-def etcd_health(machine: Machine, subject: Subject) -> Iterator[str]:
+def etcd_health(machine: Machine, _: Subject) -> Iterator[str]:
     """The etcd member says that it is ready."""
-    if not subject.cluster.etcd.external:
-        yield from answers(machine, "http://127.0.0.1:2381", "/readyz")
+    yield from answers(machine, "http://127.0.0.1:2381", "/readyz")
 
 
 def etcd_members(machine: Machine, subject: Subject) -> Iterator[str]:
-    """etcd's members are the control-plane machines, all of them started, voting, and nobody else."""
-    if subject.cluster.etcd.external:
-        return
-    masters = {host.name for host in subject.inventory.control_plane}
+    """etcd's members are the inventory's, all of them started, voting, and nobody else."""
+    wanted = {host.name for host in subject.inventory.etcd_members}
     listed = etcd(machine, "/v3/cluster/member/list")["members"]
     for member in listed:
         name = member.get("name") or f"one that has not started ({', '.join(member.get('peerURLs', []))})"
-        if name not in masters:
+        if name not in wanted:
             yield f"there is a member that the inventory does not name: {name}"
         elif member.get("isLearner"):
             yield f"{name} has no vote yet"
-    for name in sorted(masters - {member.get("name") for member in listed}):
+    for name in sorted(wanted - {member.get("name") for member in listed}):
         yield f"{name} is no member"
 
 
-def etcd_alarms(machine: Machine, subject: Subject) -> Iterator[str]:
+def etcd_alarms(machine: Machine, _: Subject) -> Iterator[str]:
     """etcd has raised no alarm, for space or for damaged data."""
-    if not subject.cluster.etcd.external:
-        for alarm in etcd(machine, "/v3/maintenance/status").get("errors", []):
-            known = [
-                f"{members.identity(each.member)}: {members.advice(each.kind)}" for each in members.alarms([alarm])
-            ]
-            yield from known or [str(alarm)]
+    for alarm in etcd(machine, "/v3/maintenance/status").get("errors", []):
+        known = [f"{members.identity(each.member)}: {members.advice(each.kind)}" for each in members.alarms([alarm])]
+        yield from known or [str(alarm)]
 
 
-def etcd_size(machine: Machine, subject: Subject) -> Iterator[str]:
+def etcd_size(machine: Machine, _: Subject) -> Iterator[str]:
     """etcd's database is well below its quota, and the member follows a leader."""
-    if subject.cluster.etcd.external:
-        return
     status = etcd(machine, "/v3/maintenance/status")
     # Numbers of 64 bits are text in etcd's JSON; without a flag the quota is 2 GiB.
     size, quota = int(status["dbSize"]), int(status.get("dbSizeQuota", 0)) or 2 * 1024**3

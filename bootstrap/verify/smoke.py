@@ -183,7 +183,7 @@ class Smoke:
         return f"/run/{self._namespace}"
 
     def _manifests(self) -> bytes:
-        workers = [host for host in self._inventory.hosts if not host.is_control_plane]
+        workers = [host for host in self._inventory.hosts if host.is_worker]
         everywhere = [{"operator": "Exists"}]
         server = _pod("server", self._image, [] if workers else everywhere)
         server["spec"]["topologySpreadConstraints"] = [

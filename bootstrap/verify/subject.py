@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 from bootstrap import spec
 from bootstrap.site import Contents
 
-On = Literal["all", "control-plane", "worker", "cluster"]
-"""Where a check is made: on every machine, on those with a role, or once, from a control plane that serves."""
+On = Literal["all", "node", "control-plane", "etcd", "worker", "cluster"]
+"""Where a check is made: on every machine, on every Node, on those of a kind (`etcd`: its members), or once, from a
+control plane that serves."""
 
 
 class Ran(Protocol):
@@ -83,14 +84,18 @@ class Check:
     text: str
     run: Callable[[Machine, Subject], Iterator[str]]
 
-    def applies(self, host: spec.Host, lead: str) -> bool:
-        """Say whether it is made on `host`; what concerns the whole cluster is on the host `lead`."""
+    def applies(self, host: spec.Host, inventory: spec.Inventory, lead: str) -> bool:
+        """Say whether it is made on `host` of `inventory`; what concerns the whole cluster is on the host `lead`."""
         match self.on:
             case "all":
                 return True
+            case "node":
+                return host in inventory.nodes
             case "control-plane":
                 return host.is_control_plane
+            case "etcd":
+                return host in inventory.etcd_members
             case "worker":
-                return not host.is_control_plane
+                return host.is_worker
             case "cluster":
                 return host.name == lead

@@ -119,7 +119,7 @@ def test_a_check_of_the_cluster_is_made_from_one_machine() -> None:
     hosts = [Host(name=f"m{i}", address=f"192.0.2.{i}", roles=("control-plane",)) for i in (1, 2)]
     inventory = Inventory(hosts=(Host(name="w", address="192.0.2.9", roles=("worker",)), *hosts))
     (check,) = [check for check in CATALOGUE if check.id == "nodes"]
-    assert [host.name for host in inventory.hosts if check.applies(host, "m1")] == ["m1"]
+    assert [host.name for host in inventory.hosts if check.applies(host, inventory, "m1")] == ["m1"]
 
 
 def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
