@@ -24,7 +24,7 @@ from typer._click.exceptions import ClickException  # typer 0.29 exports its par
 import bootstrap
 from bootstrap.output import Output
 
-GROUPS = ("init", "join", "token", "config", "bundle", "lab", "hosts", "etcd")
+GROUPS = ("init", "join", "token", "certs", "config", "bundle", "lab", "hosts", "etcd")
 ORDER = (
     "plan",
     "diff",
@@ -37,6 +37,7 @@ ORDER = (
     "etcd",
     "kubeconfig",
     "token",
+    "certs",
     "config",
     "bundle",
     "lab",

@@ -29,6 +29,10 @@ class ConfigError(BootstrapError):
     exit_code = 3
 
 
+class CertificateKeyWrong(ConfigError):
+    """What was uploaded for control planes that join was not encrypted with this certificate key."""
+
+
 class NoControlPlane(ConfigError):
     """The machine that should have a control plane has none."""
 

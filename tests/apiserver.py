@@ -60,7 +60,7 @@ class ApiServer:
 
     def put(self, path: str, value: Mapping[str, Any]) -> dict[str, Any]:
         self.version += 1
-        metadata = {**value.get("metadata", {}), "resourceVersion": str(self.version)}
+        metadata = {"uid": str(self.version), **value.get("metadata", {}), "resourceVersion": str(self.version)}
         self.objects[path] = {**value, "metadata": metadata}
         return self.objects[path]
 
