@@ -14,6 +14,7 @@ import yaml
 from bootstrap import paths
 from bootstrap.site import Contents, Node
 from bootstrap.spec import Cluster, NamedValue
+from tests.lab import clusters
 from tests.lab.written import Entry, Thing, archived
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -74,6 +75,13 @@ def configuration(cluster: Cluster, node: Node, contents: Contents) -> str:
             documents.append({"apiVersion": group, "kind": kind, **settings})
     text: str = yaml.safe_dump_all(json.loads(json.dumps(documents)), sort_keys=False)
     return text
+
+
+def install(kubeadm: Path, on: clusters.Cluster, machine: str, path: str = "/usr/local/bin/kubeadm") -> None:
+    """Put kubeadm on a machine of a lab."""
+    command = on.lab.ssh(machine, f"cat > {path} && chmod 755 {path}", user="root")
+    with kubeadm.open("rb") as source:
+        subprocess.run(command, stdin=source, check=True, timeout=300)
 
 
 def files(kubeadm: Path, config: str, root: Path, ca_folders: Sequence[str] = ()) -> dict[str, Entry]:

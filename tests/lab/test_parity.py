@@ -12,7 +12,6 @@ import datetime
 import json
 import re
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -143,9 +142,7 @@ def theirs(cluster: Cluster, program: Path, new_cluster: NewCluster) -> Iterator
         contents = open_bundle(None, kubernetes_version=settings.kubernetes_version, platform="linux/amd64").contents
         address = other.lab.machine(host.name).address
         node = Node(host, address, Facts(hostname=host.name))
-        upload = "cat > /usr/local/bin/kubeadm && chmod 755 /usr/local/bin/kubeadm"
-        with program.open("rb") as source:
-            subprocess.run(other.lab.ssh(host.name, upload, user="root"), stdin=source, check=True, timeout=300)
+        kubeadm.install(program, other, host.name)
         other.on(host.name, "cat > /root/kubeadm.yaml", stdin=kubeadm.configuration(settings, node, contents))
         # Volumes of the lab, which kubeadm leaves as it finds them; where it finds none it makes them so.
         other.on(host.name, "chmod 700 /var/lib/kubelet /var/lib/etcd")
@@ -205,9 +202,7 @@ def test_our_join_makes_a_node_of_kubeadms_cluster_by_server_token_and_hash(clus
 
 
 def test_kubeadms_own_commands_work_on_our_cluster(cluster: Cluster, program: Path) -> None:
-    upload = "cat > /root/kubeadm && chmod 755 /root/kubeadm"
-    with program.open("rb") as source:
-        subprocess.run(cluster.lab.ssh("cp1", upload, user="root"), stdin=source, check=True, timeout=300)
+    kubeadm.install(program, cluster, "cp1", "/root/kubeadm")
     try:
         told = cluster.on("cp1", "/root/kubeadm certs check-expiration 2>&1")
         assert "apiserver-kubelet-client" in told
