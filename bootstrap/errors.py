@@ -318,6 +318,25 @@ class EtcdUnfit(BootstrapError):
         self.reasons = tuple(reasons)
 
 
+class QuorumLost(BootstrapError):
+    """Too few of etcd's members are there to agree on anything, so that nothing can be written.
+
+    Carries what is known of each, and how many of its voting members are `needed`.
+    """
+
+    exit_code = 13
+
+    def __init__(self, reasons: Sequence[str], needed: int, voters: int) -> None:
+        lines = [f"  {reason}" for reason in reasons]
+        after = (
+            f"{needed} of its {voters} members must run and reach each other (port 2380). Start the machines that are "
+            "down; where they are lost, `kubestrap etcd recover` goes on with a survivor's data, or a snapshot's."
+        )
+        super().__init__("\n".join(["etcd has no quorum, so nothing can be written:", *lines, after]))
+        self.reasons = tuple(reasons)
+        self.needed = needed
+
+
 class SnapshotRefused(ConfigError):
     """A file is no snapshot of etcd that is whole. Carries its path."""
 

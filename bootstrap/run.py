@@ -11,7 +11,7 @@ from pathlib import Path
 from bootstrap import kubeconfig, lock, members, paths, phases, pki, plan
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
-from bootstrap.connections import connected
+from bootstrap.connections import Connections, connected
 from bootstrap.errors import (
     ApiError,
     ApiUnreachable,
@@ -23,9 +23,10 @@ from bootstrap.errors import (
     PkiRefused,
     Problem,
 )
+from bootstrap.etcd import quorum
 from bootstrap.events import HostFailed, Listener
 from bootstrap.execute import Means, execute
-from bootstrap.gather import Request, gather
+from bootstrap.gather import Gathered, Request, gather
 from bootstrap.look import look
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.site import Node, Site
@@ -108,6 +109,7 @@ def init(
             raise_failures(failures, connections.hosts)
         failures = {name: error for name, error in failures.items() if name in wanted}
         everyone = members.settled(masters, gathered.nodes, cluster)
+        _require_quorum(connections, gathered, inventory)
         files = kubeconfig.site_files(
             cluster, gathered.nodes, datetime.datetime.now(datetime.UTC), first=masters[0].name
         )
@@ -155,6 +157,16 @@ def work(
     if failed:
         raise HostsFailed(failed, done)
     return done
+
+
+def _require_quorum(connections: Connections, gathered: Gathered, inventory: Inventory) -> None:
+    """Raise `QuorumLost` where the control plane stands, and the members on its reached hosts are too few to serve."""
+    masters = [node for node in gathered.nodes if members.MANIFEST in node.facts.files]
+    hosts = {node.name: connections.hosts[node.name] for node in masters}
+    if len(inventory.control_plane) > 1 and hosts and not serves(hosts, inventory.cluster):
+        # Members that only do not run are what `init` mends.
+        startable = [node.name for node in masters if node.facts.etcd_data]
+        quorum.require(hosts, {**connections.failures, **gathered.failures}, startable=startable)
 
 
 def _even(masters: int) -> list[Problem]:
@@ -219,9 +231,14 @@ class ControlPlane:
     host: Host
     files: Mapping[str, bytes]
     inventory: Inventory
+    require_quorum: Callable[[], None] = lambda: None
 
     def api(self, _: str = "") -> Api:
-        """Open a connection to its API server with admin rights, from whichever host it is for."""
+        """Open a connection to its API server with admin rights, from whichever host it is for.
+
+        Raises `QuorumLost` where no API server is ready, for etcd has no quorum.
+        """
+        self.require_quorum()
         return open_api(self.host, self.node, self.files[paths.ADMIN_CONF], self.inventory)
 
     @property
@@ -245,9 +262,16 @@ def control_plane_of(inventory: Inventory, hosts: Mapping[str, Host], nodes: Seq
         )
     if problems := pki.strangers(able):
         raise PkiRefused(problems)
-    ready = first_ready({node.name: hosts[node.name] for node in able}, inventory.cluster)
-    node = next(node for node in able if node.name == ready)
-    return ControlPlane(node, hosts[ready], node.facts.files, inventory)
+    asked = {node.name: hosts[node.name] for node in able}
+    several = len(inventory.control_plane) > 1
+    ready = _ready(asked, inventory.cluster) if several else list(asked)
+    node = next(node for node in able if node.name == next(iter([*ready, *asked])))
+    found = ControlPlane(node, hosts[node.name], node.facts.files, inventory)
+    if ready:
+        return found
+    silent = [machine.name for machine in inventory.control_plane if machine.name not in asked]
+    unreached = {name: HostError(name, "it cannot be reached") for name in silent}
+    return replace(found, require_quorum=lambda: quorum.require(asked, unreached))
 
 
 def first_ready(hosts: Mapping[str, Host], cluster: Cluster) -> str:

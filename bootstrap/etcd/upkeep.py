@@ -19,7 +19,7 @@ from bootstrap.errors import (
     WaitTimedOut,
     words,
 )
-from bootstrap.etcd import asking
+from bootstrap.etcd import asking, quorum
 from bootstrap.etcd.members import (
     NOSPACE,
     Seen,
@@ -85,6 +85,7 @@ def defrag(
         seen, unasked = asking.look(hosts, unreached)
         reasons = _reasons(hosts, seen, unasked)
         if reasons and not force:
+            quorum.require(hosts, unreached)
             raise _unfit(reasons, done)
         for reason in reasons:
             if reason not in told:
@@ -121,6 +122,7 @@ def disarm(hosts: Mapping[str, Host], unreached: Mapping[str, BootstrapError], l
     seen, failures = asking.look(hosts, unreached)
     if not seen.statuses:
         raise HostsFailed(failures)
+    quorum.require(hosts, unreached)
     wanted = [alarm for alarm in seen.alarms if alarm.kind == NOSPACE]
     if wanted and (reasons := hindrances(seen)):
         raise EtcdUnfit("the alarm NOSPACE cannot be disarmed yet; nothing was done", reasons)

@@ -68,6 +68,13 @@ class Etcd:
     def calls(self, path: str) -> list[str]:
         return [name for name, asked, _ in self.asked if asked == path]
 
+    def tell(self, name: str) -> Result:
+        """Give what the script `voice.sh` writes on the member's machine."""
+        if name in self.down:
+            return Result(1, b"", REFUSED.stderr)
+        leads = "leader" in self.states[name]
+        return Result(0, voice(self.names, name, leader=leads, committed=self.states[name]["raftIndex"]), b"")
+
     def give(self, name: str, path: str, body: Any) -> Result:
         self.asked.append((name, path, body))
         if name in self.down:
@@ -110,6 +117,8 @@ class Member(LocalHost):
                 f"Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a 9 9 {self.etcd.free} 9% /var\n"
             )
             return Result(0, listing.encode(), b"")
+        if command == "sh -s":
+            return self.etcd.tell(self.name)
         found = re.search(r"kubectl create .*--raw (\S+)", command)
         assert found, command
         assert isinstance(stdin, bytes)
@@ -118,6 +127,19 @@ class Member(LocalHost):
         for line in result.stdout.splitlines():
             on_line(line)
         return Result(result.status, b"", result.stderr)
+
+
+def voice(
+    names: Iterable[str], own: str, *, leader: bool, committed: str = "50", learners: Iterable[str] = ()
+) -> bytes:
+    """Give what `voice.sh` writes for the member `own` of a cluster of `names`."""
+    ids = {name: number for number, name in enumerate(names, 1)}
+    listed = [
+        {"id": ids[name], "name": name, "peerURLs": [f"https://{name}:2380"], "isLearner": name in learners}
+        for name in ids
+    ]
+    told = {"members": json.dumps(listed), "leader": str(int(leader)), "committed": committed, "id": f"{ids[own]:x}"}
+    return "".join(f"{key}\t{value}\n" for key, value in told.items()).encode()
 
 
 def said(*answers: Any) -> Result:
