@@ -14,7 +14,7 @@ RECIPE_LAB := test-recipe
 
 # What this needs from Debian: building components, making machines, and (for tests) servers and shells to test with.
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config ca-certificates \
-	iptables nftables conntrack kmod ipset haproxy
+	iptables nftables conntrack kmod ipset haproxy keepalived
 LAB_PACKAGES := podman runc conmon containernetworking-plugins fuse-overlayfs mmdebstrap debian-archive-keyring \
 	iproute2 openssh-client procps
 TEST_PACKAGES := openssh-server sudo tcsh openssl fish busybox

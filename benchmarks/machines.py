@@ -28,7 +28,9 @@ NAME = "bench"
 SNAPSHOT = "bench-prepared"
 ROOT = Path(__file__).parents[1]
 KUBECTL = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
-AFTER_PREPARE = "certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane,upload-config,mark-control-plane"
+AFTER_PREPARE = (
+    "certs,kubeconfig,etcd,control-plane,vip,kubelet-start,wait-control-plane,upload-config,mark-control-plane"
+)
 AFTER_PREPARE += ",bootstrap-token,kubelet-finalize,addon"
 WIPE = f"""
 systemctl disable --quiet --now kubelet

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from bootstrap.spec import Cluster, LocalEtcd, Role
+from bootstrap.spec import Cluster, LocalEtcd, Role, VipEndpoint
 from bootstrap.values import (
     Address,
     Duration,
@@ -33,6 +33,16 @@ KIND = "Inventory"
 _ROLES = get_args(Role)
 _COMPONENTS = ("apiServer", "controllerManager", "scheduler")
 _DEFAULTS = Cluster()
+_TAKEN = {
+    6443: "kube-apiserver's",
+    **dict.fromkeys((2379, 2380, 2381), "etcd's"),
+    8404: "the proxy's own",
+    **dict.fromkeys((10248, 10250), "the kubelet's"),
+    **dict.fromkeys((10249, 10256), "kube-proxy's"),
+    10257: "kube-controller-manager's",
+    10259: "kube-scheduler's",
+}
+"""Who listens on which TCP port of a control-plane host."""
 _RUNC_OPTIONS = (
     "cluster",
     "containerd",
@@ -66,6 +76,7 @@ def check(document: Document) -> Iterator[Finding]:
     yield from _cgroup_drivers(document, cluster, hosts)
     yield from _host_names(document, hosts)
     yield from _ssh_addresses(document, hosts, _mapping(top.get("ssh")))
+    yield from _virtual_address(document, cluster, hosts)
     yield from _roles(document, hosts)
     yield from _taints(document, hosts)
     yield from _networks(document, cluster, hosts)
@@ -192,6 +203,31 @@ def _ssh_addresses(
 
     places = ((("hosts", index, "address"), target(host)) for index, host in hosts)
     yield from _repeated(document, "inventory-duplicate-address", "address", places, lambda seen: str(seen[0]))
+
+
+def _virtual_address(
+    document: Document, cluster: Mapping[str, Any], hosts: list[tuple[int, Mapping[str, Any]]]
+) -> Iterator[Finding]:
+    """Refuse one that is a machine's own, and a port of it that something else has on the same machines."""
+    endpoint = _mapping(cluster.get("endpoint"))
+    if endpoint.get("kind") != "vip":
+        return
+    path: Path = ("cluster", "endpoint", "address")
+    virtual = _read(_ADDRESS, endpoint.get("address"))
+    for index, host in hosts:
+        if virtual and virtual == _read(_ADDRESS, host.get("address")):
+            line = document.place(("hosts", index, "address")).line
+            what = f"the virtual address {virtual} is that of a host"
+            why = f"it stands in line {line}; a virtual address is on one machine now and on another later"
+            fix = "choose an address that no machine has"
+            yield Finding("inventory-duplicate-address", document.place(path), path, what, why, fix)
+    path = ("cluster", "endpoint", "port")
+    port = endpoint.get("port")
+    if isinstance(port, int) and (holder := _TAKEN.get(port)):
+        what = f"port {port} is {holder} on control-plane hosts"
+        why = "the proxy behind the virtual address listens on the same machines"
+        fix = f"choose another one, or leave it out: {VipEndpoint.model_fields['port'].default} is the default"
+        yield Finding("inventory-endpoint-port", document.place(path), path, what, why, fix)
 
 
 def _roles(document: Document, hosts: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import resources
 
-from bootstrap import lock, paths, preflight, reach, survey
+from bootstrap import lock, paths, preflight, reach, survey, virtual_address
 from bootstrap.addresses import node_address
 from bootstrap.connections import connected
 from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, StepFailed, UsageError
@@ -226,6 +226,7 @@ def _examine(
     if examined:
         seen = {examination.host: examination.seen for examination in examinations}
         problems += reach.check(tuple(nodes.values()), hosts, seen, cluster, stacked=inventory.is_stacked)
+        problems += virtual_address.check(tuple(nodes.values()), hosts, cluster)
     return _Examined(nodes, problems, failures, leftovers)
 
 
@@ -233,7 +234,9 @@ def _look(machine: Machine, host: Host, inventory: Inventory) -> Node:
     wanted = survey.READ_BACK_WORKER if machine.is_worker else survey.READ_BACK
     data = inventory.cluster.etcd.local.data_dir if machine in inventory.etcd_members else ""
     facts = survey.look(host, wanted, etcd_data=data)
-    return Node(machine, node_address(machine, facts.addresses, inventory.cluster.networking), facts)
+    # Which machine has the virtual address changes.
+    own = [address for address in facts.addresses if address != inventory.cluster.virtual_address]
+    return Node(machine, node_address(machine, own, inventory.cluster.networking), facts)
 
 
 def _move_aside(leftovers: Sequence[_Leftover], hosts: Mapping[str, Host]) -> list[Problem]:

@@ -131,8 +131,6 @@ def require_supported(inventory: Inventory) -> None:
     members = [host.name for host in inventory.hosts if "etcd" in host.roles]
     if members:
         reasons.append(f"the role etcd ({', '.join(members)}): etcd runs on the control-plane hosts")
-    if cluster.endpoint.kind == "vip":
-        reasons.append("a virtual address (cluster.endpoint.kind: vip): use local-proxy or external")
     if cluster.etcd.external is not None:
         reasons.append("external etcd (cluster.etcd.external): remove it, and etcd runs on the control-plane hosts")
     if cluster.networking.service_subnet.version == 6:

@@ -22,8 +22,8 @@ from bootstrap.gather import Gathered, Request, gather
 from bootstrap.parallel import attempt
 from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work
 from bootstrap.site import Joining, Node, Site, Token
+from bootstrap.spec import Cluster, Inventory, seconds
 from bootstrap.spec import Host as Machine
-from bootstrap.spec import Inventory, seconds
 
 TOKEN_LIFETIME = datetime.timedelta(minutes=30)
 """How long the token of a run is valid at most. It is deleted when the run ends; this is for a run that is killed."""
@@ -325,7 +325,7 @@ def _unreaching(
     def reach(name: str) -> None:
         with Api.connect(
             connections.hosts[name],
-            control_plane.node.address if cluster.endpoint.kind == "local-proxy" else cluster.endpoint_name,
+            _first_hop(cluster, control_plane),
             cluster.endpoint.port,
             server_name=cluster.endpoint_name,
             ca=control_plane.ca,
@@ -335,6 +335,17 @@ def _unreaching(
 
     _, failures = attempt([node.name for node in nodes if not _has_joined(node)], reach)
     return failures
+
+
+def _first_hop(cluster: Cluster, control_plane: ControlPlane) -> str:
+    """Give what a new machine can ask for the API server by: it does not have the endpoint's name in /etc/hosts yet."""
+    match cluster.endpoint.kind:
+        case "external":
+            return cluster.endpoint_name
+        case "vip":
+            return cluster.virtual_address
+        case "local-proxy":
+            return control_plane.node.address
 
 
 def _address(asked: str, server: str) -> str:

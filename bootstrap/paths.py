@@ -3,6 +3,8 @@
 KUBERNETES = "/etc/kubernetes"
 MANIFESTS = f"{KUBERNETES}/manifests"
 PROXY_MANIFEST = f"{MANIFESTS}/kubestrap-proxy.yaml"
+VIP_MANIFEST = f"{MANIFESTS}/kubestrap-vip.yaml"
+VIP_CONFIG = f"{KUBERNETES}/kubestrap-vip.conf"
 PKI = f"{KUBERNETES}/pki"
 ADMIN_CONF = f"{KUBERNETES}/admin.conf"
 SUPER_ADMIN_CONF = f"{KUBERNETES}/super-admin.conf"

@@ -81,6 +81,7 @@ def _api_server(cluster: Cluster, node: Node) -> Subject:
         cluster.networking.service_address(1),
         node.address,
         cluster.endpoint_name,
+        *((cluster.virtual_address,) if cluster.virtual_address else ()),
         *cluster.api_server.cert_sans,
     )
     return Subject("kube-apiserver", ("server",), names=alternative_names(wanted))

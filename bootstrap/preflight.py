@@ -19,6 +19,7 @@ from bootstrap import paths, spec
 from bootstrap.errors import HostsFailed, PreflightFailed, StepFailed
 from bootstrap.errors import Problem as Problem
 from bootstrap.parallel import attempt
+from bootstrap.phases import local_proxy
 from bootstrap.reach import Seen
 from bootstrap.transport.base import Host
 
@@ -63,6 +64,7 @@ NAMES = frozenset(
         "Swap",
         "SystemVerification",
         "Systemd",
+        "VirtualAddress",
     }
 )
 FAMILIES = (
@@ -177,8 +179,10 @@ def script(
     networking = cluster.networking
     forwarding = "ipv4/ip_forward" if networking.pod_subnet.version == 4 else "ipv6/conf/default/forwarding"
     role = "control-plane" if node.is_control_plane else "etcd" if node.is_etcd else "worker"
+    virtual = cluster.virtual_address
     has_etcd = spec.runs_etcd(node, cluster, stacked=stacked)
     opened = [str(cluster.bind_port)] if node.is_control_plane else []
+    opened += [f"{cluster.endpoint.port} (with the protocol vrrp)"] if node.is_control_plane and virtual else []
     opened += ["2379", "2380"] if has_etcd else []
     opened += [] if node.is_etcd else ["10250"]
     parameters = {
@@ -194,13 +198,13 @@ def script(
         "kubeconfigs": " ".join(KUBECONFIGS),
         "etcd_data": cluster.etcd.local.data_dir if has_etcd else "",
         "api_port": str(cluster.bind_port),
-        "proxy_port": str(cluster.endpoint.port) if proxied and node.is_worker else "",
+        "proxy_ports": _proxy_ports(node, cluster, proxied=proxied),
         "open": " and ".join(filter(None, [", ".join(opened[:-1]), opened[-1]])),
         "swap": "off" if kubelet.get("failSwapOn", True) else "on",
         "cgroup_v1": "allowed" if kubelet.get("failCgroupV1", True) is False else "",
         "forwarding": f"/proc/sys/net/{forwarding}",
         "endpoint": cluster.endpoint_name if cluster.endpoint.kind == "external" else "",
-        "entry": "" if cluster.endpoint.kind == "external" else cluster.endpoint_name,
+        "entry": "" if cluster.endpoint.kind == "external" or node.is_etcd else cluster.endpoint_name,
         "kubelet_flags": paths.KUBELET_FLAGS,
         "address": str(node.node_address or ""),
         "family": str(networking.pod_subnet.version),
@@ -213,6 +217,12 @@ def script(
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in parameters.items())
     return assignments.encode() + resources.files("bootstrap").joinpath("preflight.sh").read_bytes()
+
+
+def _proxy_ports(node: spec.Host, cluster: spec.Cluster, *, proxied: bool) -> str:
+    if cluster.virtual_address and node.is_control_plane:
+        return f"{cluster.endpoint.port} {local_proxy.HEALTH.rpartition(':')[2]}"
+    return str(cluster.endpoint.port) if proxied and node.is_worker else ""
 
 
 def read(host: str, answers: str, cluster: spec.Cluster, *, sent: float, received: float) -> Examination:

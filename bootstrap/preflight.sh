@@ -340,7 +340,7 @@ fi
 if [ "$etcd_data" ]; then
 	for number in 2379 2380 2381; do port "$number" etcd "$manifests/etcd.yaml"; done
 fi
-if [ "$proxy_port" ]; then port "$proxy_port" haproxy "$manifests/kubestrap-proxy.yaml"; fi
+for number in $proxy_ports; do port "$number" haproxy "$manifests/kubestrap-proxy.yaml"; done
 port 10248 kubelet /etc/systemd/system/kubelet.service
 if [ "$role" != etcd ]; then port 10250 kubelet /etc/systemd/system/kubelet.service; fi
 

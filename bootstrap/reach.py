@@ -58,6 +58,8 @@ def needs(nodes: Sequence[Node], cluster: Cluster, *, stacked: bool = True) -> I
             if node.name == plane.name or node.host.is_etcd:
                 continue
             yield Need(node.name, plane.name, cluster.bind_port, "the API server")
+            if cluster.virtual_address:
+                yield Need(node.name, plane.name, cluster.endpoint.port, "the API servers' proxy")
             yield Need(plane.name, node.name, 10250, "the kubelet")
     for member in (node for node in nodes if runs_etcd(node.host, cluster, stacked=stacked)):
         for node in nodes:

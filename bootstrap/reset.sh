@@ -242,6 +242,13 @@ if [ "$has_kubelet" ] && command -v ip >/dev/null 2>&1; then
 	done
 fi
 
+# Ended by force, keepalived leaves the virtual address where it is.
+if ours file /etc/kubernetes/kubestrap-vip.conf; then
+	sed -n 's,^ *\([0-9.]*/32\) dev \([^ ]*\)$,\1 \2,p' /etc/kubernetes/kubestrap-vip.conf | while read -r address interface; do
+		if ip addr delete "$address" dev "$interface" 2>/dev/null; then did "address $address on $interface"; fi
+	done
+fi
+
 # --- files
 
 remove() {

@@ -179,14 +179,15 @@ def _even(masters: int) -> list[Problem]:
 def strangers_at_the_endpoint(
     hosts: Mapping[str, Host], cluster: Cluster, files: Mapping[str, Mapping[str, bytes]]
 ) -> dict[str, BootstrapError]:
-    """Ask, from each of `hosts`, who answers at an external endpoint; an error where it is another cluster.
+    """Ask, from each of `hosts`, who answers at a load balancer's or virtual address; an error for another cluster.
 
     Nobody need answer: before the first control plane stands a load balancer has nothing behind it.
     """
 
     def ask(name: str) -> None:
         endpoint, port, ca = cluster.endpoint_name, cluster.endpoint.port, files[name][f"{paths.PKI}/ca.crt"]
-        with Api.connect(hosts[name], endpoint, port, server_name=endpoint, ca=ca, seconds=_ENDPOINT_SECONDS) as api:
+        there = cluster.virtual_address or endpoint
+        with Api.connect(hosts[name], there, port, server_name=endpoint, ca=ca, seconds=_ENDPOINT_SECONDS) as api:
             try:
                 api.get("/version")
             except (ApiUnreachable, ApiError):
@@ -195,7 +196,7 @@ def strangers_at_the_endpoint(
                 what = f"another cluster answers at the endpoint {cluster.control_plane_endpoint}: {error.what}"
                 raise HostError(name, f"{what}; correct cluster.endpoint, or what its name leads to") from error
 
-    if cluster.endpoint.kind != "external":
+    if cluster.endpoint.kind == "local-proxy":
         return {}
     return attempt([name for name in hosts if name in files], ask)[1]
 
@@ -217,9 +218,13 @@ def open_api(host: Host, node: Node, conf: bytes, inventory: Inventory) -> Api:
 def operators_kubeconfig(inventory: Inventory, node: Node, admin_conf: bytes) -> bytes:
     """Give the operator's own copy of admin.conf: named after the cluster, and asking a server that he can reach."""
     cluster = inventory.cluster
-    server = (
-        kubeconfig.endpoint(cluster) if cluster.endpoint.kind == "external" else kubeconfig.own_server(cluster, node)
-    )
+    match cluster.endpoint.kind:
+        case "external":
+            server = kubeconfig.endpoint(cluster)
+        case "vip":  # its name is known to the cluster's machines alone
+            server = f"https://{cluster.virtual_address}:{cluster.endpoint.port}"
+        case "local-proxy":
+            server = kubeconfig.own_server(cluster, node)
     return kubeconfig.for_operator(admin_conf, cluster.name, server=server)
 
 

@@ -13,11 +13,21 @@ from bootstrap.spec import Cluster, Host
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """An address of a machine: on which interface it is, and how long the prefix of its network."""
+
+    interface: str
+    address: str
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was seen on one machine before planning. `files` is what it holds of `survey.READ_BACK`, by path."""
 
     architecture: str = "amd64"
     addresses: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
     hostname: str = ""
     machine: str = ""  # /etc/machine-id, which the machine's Node tells, too; empty where it has none
     bootstrapped: bool = False  # the kubelet has a certificate of its own: it has joined, and needs no token
@@ -39,6 +49,11 @@ class Node:
     def name(self) -> str:
         """The host's name, which is the Node's name too."""
         return self.host.name
+
+    @property
+    def link(self) -> Link | None:
+        """Where its address is, if its machine was looked at."""
+        return next((link for link in self.facts.links if link.address == self.address), None)
 
 
 @dataclass(frozen=True, slots=True)

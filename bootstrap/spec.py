@@ -24,6 +24,7 @@ from bootstrap.values import (
     EtcdUrl,
     Flag,
     HostKey,
+    InterfaceName,
     Kubeadm,
     LabelKey,
     LabelValue,
@@ -154,12 +155,14 @@ class ExternalEndpoint(Model):
 
 
 class VipEndpoint(Model):
-    """A virtual address that the control-plane hosts hold in turn."""
+    """A virtual address that the control-plane hosts hold in turn (VRRP), each with a proxy to all API servers."""
 
     kind: Literal["vip"]
     name: DnsName | None = None
     address: Address
-    port: Port = 6443
+    port: Port = 8443  # kube-apiserver itself has 6443 on the same machines
+    interface: InterfaceName | None = None
+    virtual_router_id: Annotated[int, Field(strict=True, ge=1, le=255)] = 51
 
 
 Endpoint = Annotated[LocalProxyEndpoint | ExternalEndpoint | VipEndpoint, Field(discriminator="kind")]
@@ -272,10 +275,15 @@ class Cluster(Model):
         return f"[{name}]:{self.endpoint.port}" if ":" in name else f"{name}:{self.endpoint.port}"
 
     @property
+    def virtual_address(self) -> str:
+        """The address that the control-plane hosts hold in turn; empty where the endpoint has none."""
+        return str(self.endpoint.address) if self.endpoint.kind == "vip" else ""
+
+    @property
     def bind_port(self) -> int:
         """The port the API server itself listens on (kubeadm's localAPIEndpoint.bindPort).
 
-        Where names lead to the machines themselves it is the endpoint's, behind a load balancer kubeadm's default.
+        Where names lead to the API servers themselves it is the endpoint's, behind a load balancer kubeadm's default.
         """
         return self.endpoint.port if self.endpoint.kind == "local-proxy" else 6443
 

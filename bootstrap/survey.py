@@ -8,7 +8,7 @@ from shlex import quote
 
 from bootstrap import paths
 from bootstrap.errors import HostError
-from bootstrap.site import Facts
+from bootstrap.site import Facts, Link
 from bootstrap.transport.base import Host
 
 READ_BACK = (
@@ -19,6 +19,7 @@ READ_BACK = (
     paths.CONTROLLER_MANAGER_CONF,
     paths.SCHEDULER_CONF,
     f"{paths.MANIFESTS}/etcd.yaml",
+    paths.VIP_CONFIG,
 )
 """What of a control-plane machine is read back before anything new is drawn."""
 READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF, paths.PROXY_MANIFEST)
@@ -47,7 +48,7 @@ def look(host: Host, read_back: tuple[str, ...], *, etcd_data: str = "") -> Fact
 
 def parse(lines: list[bytes]) -> Facts:
     """Read what the script wrote."""
-    several: dict[str, list[str]] = {"address": [], "ca-folder": []}
+    several: dict[str, list[str]] = {"address": [], "ca-folder": [], "link": []}
     single: dict[str, str] = {}
     files: dict[str, bytes] = {}
     for line in lines:
@@ -63,6 +64,7 @@ def parse(lines: list[bytes]) -> Facts:
     return Facts(
         architecture=_ARCHITECTURES.get(machine, machine),
         addresses=tuple(dict.fromkeys(several["address"])),
+        links=tuple(map(_link, several["link"])),
         hostname=single.get("hostname", ""),
         machine=single.get("machine", ""),
         bootstrapped="bootstrapped" in single,
@@ -71,3 +73,10 @@ def parse(lines: list[bytes]) -> Facts:
         ca_folders=tuple(several["ca-folder"]),
         files=files,
     )
+
+
+def _link(text: str) -> Link:
+    interface, _, address = text.partition("\t")
+    plain, _, prefix = address.partition("/")
+    # Of two ends of a tunnel the machine's own has no prefix.
+    return Link(interface, plain, int(prefix or (128 if ":" in plain else 32)))

@@ -10,6 +10,7 @@ say architecture "$(uname -m)"
 say hostname "$(uname -n)"
 say machine "$(cat /etc/machine-id 2>/dev/null)"
 ip -o addr show scope global 2>/dev/null | while read -r _ name _ address rest; do
+	printf 'link\t%s\t%s\n' "$name" "$address"
 	case $name in cni* | flannel* | docker* | podman* | virbr* | veth* | cali* | cilium* | kube-* | nodelocaldns*) continue ;; esac
 	case " $rest " in *' deprecated '* | *' temporary '* | *' tentative '*) continue ;; esac
 	say address "${address%/*}"

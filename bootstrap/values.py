@@ -30,6 +30,7 @@ ProblemId = Literal[
     "inventory-bad-env",
     "inventory-bad-flag",
     "inventory-bad-host-key",
+    "inventory-bad-interface",
     "inventory-bad-key",
     "inventory-bad-label",
     "inventory-bad-name",
@@ -55,6 +56,7 @@ ProblemId = Literal[
     "inventory-empty-list",
     "inventory-empty-value",
     "inventory-encoding",
+    "inventory-endpoint-port",
     "inventory-etcd-both",
     "inventory-family-mismatch",
     "inventory-host-bits",
@@ -104,6 +106,7 @@ _DURATION = re.compile(r"([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?")
 _VERSION = re.compile(r"1\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 _FLAG = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_INTERFACE = re.compile(r"[^\s/:\"']{1,15}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,127}[$]?")
 _HOP = r"([^@\s,-][^@\s,]*@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)(:[0-9]{1,5})?"
 _PROXY_JUMP = re.compile(rf"{_HOP}(,{_HOP})*")
@@ -516,6 +519,17 @@ def _user(text: str) -> str:
     )
 
 
+def _interface_name(text: str) -> str:
+    if _INTERFACE.fullmatch(text) and text not in {".", ".."}:
+        return text
+    raise mistake(
+        "inventory-bad-interface",
+        f"{shown(text)} is not the name of a network interface",
+        "it must be 1 to 15 characters, without blanks, slashes and colons",
+        "write for example eth0; `ip link` lists a machine's",
+    )
+
+
 def _host_key(text: str) -> str:
     if _FINGERPRINT.fullmatch(text):
         return text
@@ -585,6 +599,7 @@ LabelValue = Annotated[str, AfterValidator(_label_value), _text("label value", f
 TaintKey = Annotated[str, AfterValidator(_taint_key), _text("label key", _KEY)]
 TaintValue = Annotated[str, AfterValidator(_taint_value), _text("label value", f"({_QUALIFIED.pattern})?")]
 User = Annotated[str, AfterValidator(_user), _text("user name", _USER.pattern)]
+InterfaceName = Annotated[str, AfterValidator(_interface_name), _text("interface name", _INTERFACE.pattern)]
 HostKey = Annotated[
     str,
     AfterValidator(_host_key),

@@ -20,6 +20,7 @@ from bootstrap.phases import (
     runtime,
     static_pods,
     upload_config,
+    vip,
     wait_control_plane,
 )
 from bootstrap.plan import On, Phase
@@ -43,6 +44,7 @@ INIT: tuple[Phase, ...] = (
     *kubeconfig.KUBECONFIG,
     static_pods.ETCD_LOCAL,
     *static_pods.CONTROL_PLANE,
+    vip.VIP,
     Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True, in_turn=True),
     wait_control_plane.WAIT_CONTROL_PLANE,
     *upload_config.UPLOAD_CONFIG,

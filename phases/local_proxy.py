@@ -1,6 +1,7 @@
-"""The way of a worker to all API servers: HAProxy as a static Pod, which the endpoint's name leads to.
+"""The way of a machine to all API servers: HAProxy as a static Pod, which the endpoint's name leads to.
 
-Not of kubeadm. With a single control-plane host there is none: the name leads straight there.
+Not of kubeadm. Workers have it where several control-plane hosts have no address in common (with a single one the
+name leads straight there), and control-plane hosts where they have (`bootstrap.phases.vip`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 NAME = "kubestrap-proxy"
 ADDRESS = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the virtual address is on one host today and on another tomorrow
+HEALTH = "127.0.0.1:8404"
+"""Where the proxy of a control-plane host says whether the host's own API server is ready."""
 CONFIG = f"{paths.KUBERNETES}/{NAME}.cfg"
 
 
@@ -33,13 +37,17 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Fields of templates/proxy/haproxy.cfg.j2."""
+    """Fields of templates/proxy/haproxy.cfg.j2. `own` is the machine's own API server, whose health is told."""
 
     servers: tuple[Server, ...]
     endpoint: str
+    address: str
     port: int
-    ca: str
-    address: str = ADDRESS
+    server_port: int
+    seconds: int  # between two checks of a server, and for a connection to it
+    ca: str = f"{paths.PKI}/ca.crt"
+    own: str = ""
+    health: str = HEALTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,11 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
         yield Absent(paths.PROXY_MANIFEST)
         yield Absent(CONFIG)
         return
-    config = configuration(site)
+    yield from files(site, configuration(site))
+
+
+def files(site: Site, config: str) -> Iterator[Step]:
+    """Run a proxy with such a configuration."""
     yield Directory(paths.KUBERNETES)
     yield File(CONFIG, config.encode())
     yield Directory(paths.MANIFESTS, mode=0o700)
@@ -83,13 +95,24 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
 
 def configuration(site: Site) -> str:
     """Give HAProxy's configuration, with every control-plane host of the cluster."""
-    view = Config(
+    return render("proxy/haproxy.cfg.j2", _config(site, ADDRESS, seconds=2))
+
+
+def configuration_beside(site: Site, node: Node) -> str:
+    """Give that of a control-plane host. There are few of these, so that they can ask all servers more often."""
+    return render("proxy/haproxy.cfg.j2", _config(site, EVERYWHERE, seconds=1, own=node.name))
+
+
+def _config(site: Site, address: str, *, seconds: int, own: str = "") -> Config:
+    return Config(
         servers=tuple(Server(node.name, node.address) for node in site.control_plane),
         endpoint=site.cluster.endpoint_name,
+        address=address,
         port=site.cluster.endpoint.port,
-        ca=f"{paths.PKI}/ca.crt",
+        server_port=site.cluster.bind_port,
+        seconds=seconds,
+        own=own,
     )
-    return render("proxy/haproxy.cfg.j2", view)
 
 
 LOCAL_PROXY = Phase("local-proxy", "worker", steps)

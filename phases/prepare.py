@@ -82,9 +82,11 @@ def hosts_steps(site: Site, node: Node) -> Iterator[Step]:
     """Make the endpoint's name known in /etc/hosts: as the control plane where it runs, or else the way there."""
     if node.host.is_control_plane:
         address = node.address
+    elif site.is_proxied:
+        address = local_proxy.ADDRESS
     else:
-        address = local_proxy.ADDRESS if site.is_proxied else site.endpoint_address
-    if site.cluster.endpoint.kind != "local-proxy" or not address or local_proxy.is_kept(site, node):
+        address = site.cluster.virtual_address or site.endpoint_address
+    if site.cluster.endpoint.kind == "external" or not address or local_proxy.is_kept(site, node):
         return
     server = site.joining.server if site.joining else ""
     name = urlsplit(server).hostname or site.cluster.endpoint_name

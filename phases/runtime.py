@@ -104,6 +104,8 @@ def images_steps(site: Site, node: Node) -> Iterator[Step]:
     wanted = ["pause"]
     if site.is_proxied and not node.host.is_control_plane:
         wanted.append("haproxy")
+    if site.cluster.virtual_address and node.host.is_control_plane:
+        wanted += ["haproxy", "keepalived"]
     if node.host.is_control_plane:
         wanted += _CONTROL_PLANE_IMAGES
     if not cluster.kube_proxy.disabled:

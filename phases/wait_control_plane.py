@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bootstrap import diagnosis, paths
-from bootstrap.phases import kubelet, static_pods
+from bootstrap.phases import kubelet, local_proxy, static_pods, vip
 from bootstrap.phases.runtime import CTR
 from bootstrap.plan import Phase
 from bootstrap.render import merge
@@ -56,6 +56,13 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
         explain=diagnosis.explain(static_pods.COMPONENTS),
         evidence=True,
     )
+    if address := site.cluster.virtual_address:
+        yield Wait(
+            f"the API server to answer at the virtual address {address}",
+            until=_answers("kube-apiserver", f"https://{address}:{site.cluster.endpoint.port}/readyz", verified=True),
+            seconds=seconds(timeouts.control_plane_component_health_check),
+            explain=_HOLDERS,
+        )
 
 
 def _answers_pod(pod: StaticPod) -> str:
@@ -109,4 +116,11 @@ for pid in "$@"; do
         {{ echo "a component was started less than {STEADY_SECONDS} seconds ago"; exit 1; }}
 done
 """
+_HOLDERS = f"""
+for name in {local_proxy.NAME} {vip.NAME}; do
+    log=$(ls -t /var/log/pods/kube-system_"$name"-*/"$name"/*.log 2>/dev/null | head -n 1)
+    [ "$log" ] || {{ echo "$name has not been started"; continue; }}
+    echo "$name says:"
+    tail -n 10 "$log" | cut -d ' ' -f 4-
+done"""
 WAIT_CONTROL_PLANE = Phase("wait-control-plane", "control-plane", steps, in_turn=True)

@@ -50,6 +50,7 @@ IMAGES = {
     "pause": "registry.k8s.io/pause:3.10.2",
     "flannel": "ghcr.io/flannel-io/flannel:v0.26.7",
     "haproxy": "docker.io/library/haproxy:2.6",
+    "keepalived": "docker.io/osixia/keepalived:2.2",
     "agnhost": "registry.k8s.io/e2e-test-images/agnhost:2.60",
 }
 BINARIES = (

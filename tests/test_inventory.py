@@ -107,7 +107,6 @@ def test_one_address_with_different_ports_is_different_machines(tmp_path: Path) 
     ("text", "told"),
     [
         (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n", "role etcd (node2)"),
-        (f"{ONE}cluster: {{endpoint: {{kind: vip, address: 192.0.2.9}}}}\n", "virtual address"),
         (f"{ONE}cluster: {{networking: {{podSubnet: 'fd00:1::/56', serviceSubnet: 'fd00:2::/112'}}}}\n", "IPv6"),
         (f"{ONE}cluster: {{etcd: {{external: {EXTERNAL_ETCD}}}}}\n", "external etcd"),
     ],

@@ -234,6 +234,15 @@ IMAGES = (
         tools=("haproxy",),
         user="65534:65534",
     ),
+    # Debian's, too. No image of keepalived is known everywhere; this one has its program, and bash, at the same places.
+    Image(
+        "keepalived",
+        "docker.io/osixia/keepalived",
+        "2.2",
+        "",
+        {},
+        tools=("keepalived",),
+    ),
     # The tag is what test/images/agnhost/VERSION says in the module (a test compares).
     Image(
         "agnhost",

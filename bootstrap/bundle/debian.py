@@ -21,6 +21,8 @@ PACKAGES = {
     "ipset": "ipset",
     "cp": "coreutils",
     "haproxy": "haproxy",
+    "keepalived": "keepalived",
+    "bash": "bash",
     "ldd": "libc-bin",
 }
 """The Debian package of each program that images are made from."""
@@ -29,6 +31,7 @@ LAYERS = {
     "iptables": ("xtables-nft-multi", "nft", "conntrack", "kmod", "ipset"),
     "cp": ("cp",),
     "haproxy": ("haproxy",),
+    "keepalived": ("keepalived", "bash"),
 }
 """The programs of each layer that can be made."""
 
@@ -43,6 +46,11 @@ _LINKS = {
     },
     "cp": {},
     "haproxy": {},
+    "keepalived": {},
+}
+_FILES = {
+    # keepalived looks up the user that runs its scripts.
+    "keepalived": {"/etc/passwd": b"root:x:0:0:root:/root:/bin/bash\n", "/etc/group": b"root:x:0:\n"},
 }
 _FOLDERS = {
     "xtables-nft-multi": "/usr/sbin",
@@ -52,6 +60,8 @@ _FOLDERS = {
     "kmod": "/usr/bin",
     "cp": "/bin",
     "haproxy": "/usr/local/sbin",
+    "keepalived": "/usr/local/sbin",
+    "bash": "/bin",
 }
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
@@ -68,9 +78,10 @@ def missing() -> dict[str, str]:
 
 
 def layer(tools: str) -> list[Entry]:
-    """Give the layer `tools`: `cp`, `haproxy`, or `iptables` (for kube-proxy and flannel; it speaks to nftables).
+    """Give the layer `tools`: `cp`, `haproxy`, `keepalived`, or `iptables` (for kube-proxy and flannel).
 
-    With each program go the shared libraries that it needs, and with iptables its extensions.
+    With each program go the shared libraries that it needs; with iptables, which speaks to nftables, its extensions,
+    and with keepalived a shell, which runs what it checks.
     """
     entries: list[Entry] = []
     programs = [_installed(program) for program in LAYERS[tools]]
@@ -85,6 +96,7 @@ def layer(tools: str) -> list[Entry]:
     libraries = _libraries([*programs, *(path for path in extensions if not path.is_symlink())])
     entries += [Entry(library, Path(library)) for library in libraries]
     entries += [Entry(path, link=target) for path, target in _LINKS[tools].items()]
+    entries += [Entry(path, text, mode=0o644) for path, text in _FILES.get(tools, {}).items()]
     return entries
 
 

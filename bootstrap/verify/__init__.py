@@ -87,8 +87,10 @@ def verify(
         settles = bool(lead and SETTLING & {check.id for check in checks}) and _is_young(see(connections.hosts[lead]))
         patience = limits.start if settles else 0
 
+        planes = {name: partial(see, host) for name, host in reached.items()}
+
         def work(name: str) -> list[Outcome]:
-            subject = Subject(machines[name], inventory, contents)
+            subject = Subject(machines[name], inventory, contents, planes)
             wanted = [check for check in checks if check.applies(subject.host, inventory, lead)]
             return settled(lambda: see(connections.hosts[name]), subject, wanted, patience, on_wait)
 

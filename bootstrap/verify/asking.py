@@ -235,8 +235,15 @@ def own_certificates(subject: Subject) -> Mapping[str, str]:
 
 
 def is_proxied(subject: Subject) -> bool:
-    """Say whether the machine is a worker with a proxy of its own, as there are several control planes."""
-    return subject.inventory.is_proxied and not subject.host.is_control_plane
+    """Say whether the machine has a proxy of its own: to several control planes, or behind a virtual address."""
+    if subject.host.is_control_plane:
+        return has_virtual_address(subject)
+    return subject.inventory.is_proxied and subject.host.is_worker
+
+
+def has_virtual_address(subject: Subject) -> bool:
+    """Say whether the machine is one of those that hold the endpoint's virtual address in turn."""
+    return bool(subject.cluster.virtual_address) and subject.host.is_control_plane
 
 
 def components(subject: Subject) -> Sequence[str]:

@@ -55,13 +55,13 @@ CATALOGUE = (
         on_machines.kubelet_access,
         on_machines.endpoint_name,
         on_machines.endpoint_entry,
+        on_machines.local_proxy,
         on_machines.resolver,
         on_machines.api_service,
         on_machines.ports,
         on_machines.port_owners,
         on_machines.pod_network,
     ),
-    *_checks("worker", on_machines.local_proxy),
     *_checks(
         "control-plane",
         on_control_planes.certificates,
@@ -74,6 +74,7 @@ CATALOGUE = (
         on_control_planes.api_server_health,
         on_control_planes.controller_manager_health,
         on_control_planes.scheduler_health,
+        on_control_planes.keepalived,
     ),
     *_checks(
         "etcd",
@@ -105,6 +106,7 @@ CATALOGUE = (
         in_cluster.cluster_info,
         in_cluster.kubeadm_config,
         in_cluster.kubelet_config,
+        in_cluster.virtual_address,
         in_cluster.rights,
         in_cluster.anonymous_rights,
     ),
@@ -126,6 +128,7 @@ SETTLING = frozenset(
         "port-owners",
         "ports",
         "system-pods",
+        "virtual-address",
     }
 )
 """What holds only when the Pods of the system have started."""

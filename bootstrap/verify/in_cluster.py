@@ -289,6 +289,20 @@ def kubelet_config(machine: Machine, subject: Subject) -> Iterator[str]:
     yield from unlike(kubelet.cluster_config(subject.cluster), yaml.safe_load(data["kubelet"]))
 
 
+def virtual_address(_: Machine, subject: Subject) -> Iterator[str]:
+    """One control-plane host, and no more than one, holds the endpoint's virtual address."""
+    address = subject.cluster.virtual_address
+    if not address:
+        return
+    # In the kernel's own words, as ip(8) may not be there.
+    look = f"grep -A 1 -e '-- {address.replace('.', '[.]')}$' /proc/net/fib_trie | grep -q '/32 host LOCAL'"
+    holders = [name for name, see in subject.planes.items() if see().run(look).rc == 0]
+    if not holders:
+        yield f"no control-plane host holds {address}"
+    elif len(holders) > 1:
+        yield f"{' and '.join(holders)} hold {address} at once: VRRP (IP protocol 112) does not get from one to another"
+
+
 def rights(machine: Machine, _: Subject) -> Iterator[str]:
     """Administrators, joining machines and kubelets that renew certificates have the rights that kubeadm gives."""
     bindings = get(machine, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings")["items"]

@@ -8,6 +8,7 @@ from cryptography import x509
 
 from bootstrap import paths
 from bootstrap.etcd import members
+from bootstrap.phases import vip
 from bootstrap.verify.asking import (
     KUBECTL,
     answers,
@@ -15,6 +16,7 @@ from bootstrap.verify.asking import (
     components,
     decoded,
     etcd,
+    has_virtual_address,
     kubeconfig,
     modes,
     names,
@@ -38,6 +40,7 @@ def certificates(machine: Machine, subject: Subject) -> Iterator[str]:
     if pem:
         held = names(x509.load_pem_x509_certificate(pem.encode()))
         wanted = [subject.host.name, subject.cluster.endpoint_name, subject.cluster.networking.service_address(1)]
+        wanted += [subject.cluster.virtual_address] if subject.cluster.virtual_address else []
         wanted += [str(subject.host.node_address)] if subject.host.node_address else []
         for name in wanted:
             if plain(name) not in held:
@@ -165,3 +168,25 @@ def controller_manager_health(machine: Machine, _: Subject) -> Iterator[str]:
 def scheduler_health(machine: Machine, _: Subject) -> Iterator[str]:
     """The scheduler says that it is ready."""
     yield from answers(machine, "https://127.0.0.1:10259", "/readyz")
+
+
+def keepalived(machine: Machine, subject: Subject) -> Iterator[str]:
+    """keepalived runs where the endpoint is a virtual address, and knows every other control-plane host."""
+    if not has_virtual_address(subject):
+        return
+    path, others = paths.VIP_CONFIG, {host.name: host for host in subject.inventory.control_plane}
+    del others[subject.host.name]
+    text = read(machine, path)
+    peers = text.partition("unicast_peer {")[2].partition("}")[0]
+    known = {name.strip(): address.strip() for address, _, name in (line.partition("#") for line in peers.splitlines())}
+    if f"{subject.cluster.virtual_address}/32" not in text.split():
+        yield f"{path} is not for {subject.cluster.virtual_address}: run `kubestrap init`"
+    for name, host in others.items():
+        if name not in known:
+            yield f"{path} lacks {name}: run `kubestrap init`"
+        elif host.node_address and known[name] != str(host.node_address):
+            yield f"{path} has {known[name]} for {name}, whose address is {host.node_address}: run `kubestrap init`"
+    if surplus := [name for name in known if name not in {*others, vip.NOBODY.name, ""}]:
+        yield f"{path} names {', '.join(surplus)}, of which there is none: run `kubestrap init`"
+    if not running(machine, vip.NAME):
+        yield f"no container of {vip.NAME} runs"

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from bootstrap import paths
 from bootstrap.phases import local_proxy as proxy
-from bootstrap.phases import prepare, runtime
+from bootstrap.phases import prepare, runtime, vip
 from bootstrap.preflight import clock as judged
 from bootstrap.site import Site
 from bootstrap.verify.asking import (
@@ -27,6 +27,7 @@ from bootstrap.verify.asking import (
     certificate,
     components,
     decoded,
+    has_virtual_address,
     is_proxied,
     kubeconfig,
     listeners,
@@ -279,6 +280,8 @@ def manifest_strangers(machine: Machine, subject: Subject) -> Iterator[str]:
     ours = {f"{component}.yaml" for component in components(subject)} if subject.host.is_control_plane else set()
     if is_proxied(subject):
         ours.add(f"{proxy.NAME}.yaml")
+    if has_virtual_address(subject):
+        ours.add(f"{vip.NAME}.yaml")
     for name in machine.run(f"ls -A -- {paths.MANIFESTS}").stdout.splitlines():
         if name not in ours:
             yield f"{paths.MANIFESTS}/{name}"
@@ -392,9 +395,14 @@ def endpoint_entry(machine: Machine, subject: Subject) -> Iterator[str]:
     name = subject.cluster.endpoint_name
     rows = [line.partition("#")[0].split() for line in read(machine, "/etc/hosts").splitlines()]
     found = {plain(row[0]) for row in rows if name in row[1:]}
-    right = subject.host if subject.host.is_control_plane else subject.inventory.control_plane[0]
-    wanted = proxy.ADDRESS if is_proxied(subject) else str(right.node_address or "")
-    if subject.cluster.endpoint.kind == "local-proxy" and not found:
+    if subject.host.is_control_plane:
+        wanted = str(subject.host.node_address or "")
+    elif is_proxied(subject):
+        wanted = proxy.ADDRESS
+    else:
+        first = subject.inventory.control_plane[0]
+        wanted = subject.cluster.virtual_address or str(first.node_address or "")
+    if subject.cluster.endpoint.kind != "external" and not found:
         yield f"{name} is not in it"
     if len(found) > 1:
         yield f"{name} is in it with {', '.join(sorted(found))}"
@@ -403,19 +411,20 @@ def endpoint_entry(machine: Machine, subject: Subject) -> Iterator[str]:
 
 
 def local_proxy(machine: Machine, subject: Subject) -> Iterator[str]:
-    """The worker's proxy runs where it needs one, and knows every control-plane host."""
+    """The machine's proxy runs where it needs one, and knows every control-plane host."""
     if not is_proxied(subject):
         return
     lines = [line.split() for line in read(machine, proxy.CONFIG).splitlines()]
     known = {line[1]: line[2] for line in lines if line[:1] == ["server"] and len(line) > 2}
     masters = {host.name: host.node_address for host in subject.inventory.control_plane}
+    mend = f"run `kubestrap {'init' if subject.host.is_control_plane else 'join'}`"
     if missing := [name for name in masters if name not in known]:
-        yield f"{proxy.CONFIG} lacks {', '.join(missing)}: run `kubestrap join`"
+        yield f"{proxy.CONFIG} lacks {', '.join(missing)}: {mend}"
     if surplus := [name for name in known if name not in masters]:
-        yield f"{proxy.CONFIG} names {', '.join(surplus)}, of which there is none: run `kubestrap join`"
+        yield f"{proxy.CONFIG} names {', '.join(surplus)}, of which there is none: {mend}"
     for name, address in masters.items():
-        if address and name in known and known[name] != f"{address}:{subject.cluster.endpoint.port}":
-            yield f"{proxy.CONFIG} has {known[name]} for {name}, whose address is {address}: run `kubestrap join`"
+        if address and name in known and known[name] != f"{address}:{subject.cluster.bind_port}":
+            yield f"{proxy.CONFIG} has {known[name]} for {name}, whose address is {address}: {mend}"
     if not running(machine, proxy.NAME):
         yield f"no container of {proxy.NAME} runs"
 
@@ -480,6 +489,8 @@ def _images(subject: Subject) -> Iterator[str]:
     yield "pause"
     if is_proxied(subject):
         yield "haproxy"
+    if has_virtual_address(subject):
+        yield "keepalived"
     if subject.host.is_control_plane:
         yield from components(subject)
     if not subject.cluster.kube_proxy.disabled:
@@ -513,6 +524,8 @@ def _ports(subject: Subject) -> Mapping[int, str]:
         wanted[10256] = "kube-proxy"
     if is_proxied(subject):
         wanted[cluster.endpoint.port] = "haproxy"
+    if has_virtual_address(subject):
+        wanted[int(proxy.HEALTH.rpartition(":")[2])] = "haproxy"
     if subject.host.is_control_plane:
         wanted |= {
             cluster.bind_port: "kube-apiserver",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal, Protocol
 
 from bootstrap import spec
 from bootstrap.site import Contents
 
-On = Literal["all", "node", "control-plane", "etcd", "worker", "cluster"]
+On = Literal["all", "node", "control-plane", "etcd", "cluster"]
 """Where a check is made: on every machine, on every Node, on those of a kind (`etcd`: its members), or once, from a
 control plane that serves."""
 
@@ -58,11 +58,12 @@ class Remembering:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One host as it should be. `address` is its node address where the inventory names it, else empty."""
+    """One host as it should be. `planes` are the machines of the control plane that are reached, by name."""
 
     host: spec.Host
     inventory: spec.Inventory
     contents: Contents
+    planes: Mapping[str, Callable[[], Machine]] = field(default_factory=dict)
 
     @property
     def cluster(self) -> spec.Cluster:
@@ -95,7 +96,5 @@ class Check:
                 return host.is_control_plane
             case "etcd":
                 return host in inventory.etcd_members
-            case "worker":
-                return host.is_worker
             case "cluster":
                 return host.name == lead

@@ -20,7 +20,7 @@ SECONDS = 1800
 PREFIX = os.environ.get("KUBESTRAP_TEST_LAB", "test")
 KEEP = os.environ.get("KUBESTRAP_KEEP_LABS", "") == "1"
 NOT_PREPARE = (
-    "certs,kubeconfig,etcd,control-plane,kubelet-start,wait-control-plane,kubelet-finalize,"
+    "certs,kubeconfig,etcd,control-plane,vip,kubelet-start,wait-control-plane,kubelet-finalize,"
     "upload-config,mark-control-plane,bootstrap-token,addon"
 )
 UNBROKEN = "kill"

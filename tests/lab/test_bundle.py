@@ -19,6 +19,9 @@ from bootstrap.bundle import Bundle, cache, catalog, open_bundle
 from bootstrap.bundle.build import build
 from bootstrap.bundle.gomodules import GoModules
 from bootstrap.bundle.manifest import ImageFile
+from bootstrap.phases import vip
+from bootstrap.site import Facts, Link
+from tests.builders import node, site
 
 IMAGES = [image.name for image in catalog.IMAGES]
 
@@ -105,6 +108,19 @@ def test_the_proxys_image_runs_the_version_of_its_tag(bundle: Bundle, tmp_path: 
     unpack(bundle, image, tmp_path)
     tag = image.reference.rpartition(":")[2]
     assert f"HAProxy version {tag}." in output("chroot", str(tmp_path), "haproxy", "-v")
+
+
+def test_keepaliveds_image_reads_our_configuration_and_has_a_shell(bundle: Bundle, tmp_path: Path) -> None:
+    image = listed(bundle, "keepalived")
+    unpack(bundle, image, tmp_path)
+    (tmp_path / "dev").mkdir(exist_ok=True)
+    member = node(facts=Facts(links=(Link("lo", "192.0.2.10", 24),)))
+    described = site(member, cluster={"endpoint": {"kind": "vip", "address": "192.0.2.100"}})
+    assert described.cluster.endpoint.kind == "vip"
+    (tmp_path / "vip.conf").write_text(vip.configuration(described, member, described.cluster.endpoint))
+    said = output("chroot", str(tmp_path), "keepalived", "--config-test", "--use-file=/vip.conf")
+    assert "rror" not in said
+    assert output("chroot", str(tmp_path), "/bin/bash", "-c", "echo shell") == "shell\n"
 
 
 def test_flannels_image_can_copy_files_as_its_init_containers_do(bundle: Bundle, tmp_path: Path) -> None:

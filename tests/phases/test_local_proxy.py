@@ -94,6 +94,7 @@ def test_several_hosts_start_together_and_each_marks_its_own_node() -> None:
         "kubeconfig",
         "etcd",
         "control-plane",
+        "vip",
     }
     assert second.tasks[0].phase.name == "kubelet-start"
     once = [task.node.name for task in second.tasks if task.phase.name.startswith(("upload-config", "addon"))]

@@ -31,7 +31,7 @@ def imported(described: Site, host: Node) -> set[str]:
 
 
 def test_a_control_plane_host_gets_every_image_but_the_workers_proxy() -> None:
-    assert imported(site(), site().nodes[0]) == set(IMAGES) - {"haproxy"}
+    assert imported(site(), site().nodes[0]) == set(IMAGES) - {"haproxy", "keepalived"}
 
 
 def test_the_proxy_goes_to_workers_of_several_control_plane_hosts() -> None:

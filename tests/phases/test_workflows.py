@@ -26,6 +26,7 @@ def test_init_has_the_phases_of_kubeadm_in_their_order() -> None:
         "kubeconfig",
         "etcd",
         "control-plane",
+        "vip",
         "kubelet-start",
         "wait-control-plane",
         "upload-config",

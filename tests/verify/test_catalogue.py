@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,61 @@ def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
         "/etc/kubernetes/kubestrap-proxy.cfg has 192.0.2.9:6443 for m2, whose address is 192.0.2.2",
     ]
     assert list(on_machines.local_proxy(Answering([]), subject())) == []
+
+
+def behind_a_virtual_address(host: str, **planes: str) -> Subject:
+    """Give a subject with three control planes; `planes` say what each answers to the question who holds it."""
+    masters = [
+        {"name": f"m{i}", "address": f"m{i}", "nodeAddress": f"192.0.2.{i}", "roles": ["control-plane"]}
+        for i in (1, 2, 3)
+    ]
+    worker = {"name": "w", "address": "w", "roles": ["worker"]}
+    cluster = {"endpoint": {"kind": "vip", "address": "192.0.2.100"}}
+    inventory = Inventory.model_validate({"cluster": cluster, "hosts": [*masters, worker]})
+    asked = next(each for each in inventory.hosts if each.name == host)
+    sees = {name: partial(Answering, [""], rc=0 if answer == "holds" else 1) for name, answer in planes.items()}
+    return Subject(asked, inventory, Contents("1.37.2", "linux/amd64", (), ()), sees)
+
+
+def test_keepalived_with_other_peers_is_told() -> None:
+    asked = behind_a_virtual_address("m1")
+    stale = "unicast_peer {\n  192.0.2.9  # m2\n  192.0.2.8  # old\n}\n  192.0.2.100/32 dev eth0\n"
+    path = "/etc/kubernetes/kubestrap-vip.conf"
+    found = list(on_control_planes.keepalived(Answering([stale, "c1 1 RUNNING\n", "c2\n"]), asked))
+    assert [text.split(": run")[0] for text in found] == [
+        f"{path} has 192.0.2.9 for m2, whose address is 192.0.2.2",
+        f"{path} lacks m3",
+        f"{path} names old, of which there is none",
+        "no container of kubestrap-vip runs",
+    ]
+    moved = stale.replace("192.0.2.9 ", "192.0.2.2 ").replace("192.0.2.8  # old", "192.0.2.3  # m3")
+    assert list(on_control_planes.keepalived(Answering([moved, "c1 1 RUNNING\n", "c1\n"]), asked)) == []
+    assert list(on_control_planes.keepalived(Answering([]), subject())) == []
+
+
+@pytest.mark.parametrize(
+    ("holding", "told"),
+    [
+        ({"m1": "holds", "m2": "", "m3": ""}, []),
+        ({"m1": "", "m2": ""}, ["no control-plane host holds 192.0.2.100"]),
+        (
+            {"m1": "holds", "m2": "holds", "m3": ""},
+            ["m1 and m2 hold 192.0.2.100 at once: VRRP (IP protocol 112) does not get from one to another"],
+        ),
+    ],
+)
+def test_a_virtual_address_is_held_by_one(holding: dict[str, str], told: list[str]) -> None:
+    asked = behind_a_virtual_address("m1", **holding)
+    assert list(in_cluster.virtual_address(Answering([]), asked)) == told
+
+
+def test_the_endpoints_entry_is_the_virtual_address_on_workers_and_the_hosts_own_elsewhere() -> None:
+    for name, address in (("w", "192.0.2.100"), ("m2", "192.0.2.2")):
+        asked = behind_a_virtual_address(name)
+        right = f"{address} api.kubernetes.cluster.local\n"
+        assert list(on_machines.endpoint_entry(Answering([right]), asked)) == []
+        (told,) = on_machines.endpoint_entry(Answering(["192.0.2.1 api.kubernetes.cluster.local\n"]), asked)
+        assert told.endswith(f"not {address}")
 
 
 def test_listening_sockets_and_their_holders_are_read_from_the_kernel() -> None:
