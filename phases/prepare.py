@@ -48,6 +48,11 @@ done
 awk 'NR > 1 { print "still in use as swap: " $1; found = 1 } END { exit found }' /proc/swaps >&2
 """
 
+# A container on the machine's network has a copy of /etc/hosts, made when it started; the kubelet starts another one.
+_UNAWARE = """for comm in /proc/[0-9]*/comm; do
+  [ "$(cat "$comm" 2>/dev/null)" = kube-proxy ] || continue
+  [ ! -e "${comm%comm}root/etc/hosts" ] || grep -qxF "$line" "${comm%comm}root/etc/hosts" || basename "${comm%/comm}"
+done"""
 _OURS = r"""awk '/^# BEGIN kubestrap$/ { ours = 1; next } /^# END kubestrap$/ { ours = 0 } ours' /etc/hosts"""
 _OTHERS = r"""awk '/^# BEGIN kubestrap$/ { ours = 1 } !ours { print } /^# END kubestrap$/ { ours = 0 }' "$file" """
 
@@ -106,3 +111,9 @@ mv "$new" "$file"
 """,
         unless=f'[ "$({_OURS})" = {line} ]',
     )
+    if node.host.is_worker and node.facts.bootstrapped and not site.cluster.kube_proxy.disabled:
+        yield Command(
+            f"kube-proxy knows {name}",
+            run=f'line={line}\n{_UNAWARE} | while read -r pid; do kill "$pid"; done',
+            unless=f'line={line}\n[ -z "$({_UNAWARE})" ]',
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.phases import prepare
-from bootstrap.site import Node, Site
+from bootstrap.site import Facts, Node, Site
 from bootstrap.steps import Command, File, Step
 from tests.builders import node, site
 
@@ -75,6 +75,34 @@ def test_a_linked_etc_hosts_stays_a_link(tmp_path: Path, hosts: Path) -> None:
 
 def test_a_worker_finds_the_endpoint_on_the_control_plane_host() -> None:
     assert "192.0.2.10 api.kubernetes.cluster.local" in hosts_command(site(), site().nodes[1]).run
+
+
+def test_a_kube_proxy_that_knows_another_address_is_started_anew(tmp_path: Path) -> None:
+    joined = dataclasses.replace(site().nodes[1], facts=Facts(bootstrapped=True))
+    _, step = [each for each in prepare.hosts_steps(site(), joined) if isinstance(each, Command)]
+    seen = tmp_path / "etc/hosts"
+    seen.parent.mkdir()
+    seen.write_text("192.0.2.10 api.kubernetes.cluster.local\n")
+    # It has the name, and a root folder of its own.
+    program = tmp_path / "kube-proxy"
+    program.symlink_to("/bin/sleep")
+    process = subprocess.Popen([program, "600"])
+    scripts = [
+        text.replace('"${comm%comm}root/etc/hosts"', str(seen)).replace("/proc/[0-9]*/", f"/proc/{process.pid}/")
+        for text in (step.run, step.unless)
+    ]
+    try:
+        assert sh(scripts[1], folder=tmp_path).returncode == 0
+        assert sh(scripts[0], folder=tmp_path).returncode == 0
+        assert process.poll() is None
+        seen.write_text("127.0.0.1 api.kubernetes.cluster.local\n")
+        assert sh(scripts[1], folder=tmp_path).returncode != 0
+        assert sh(scripts[0], folder=tmp_path).returncode == 0
+        assert process.wait(timeout=60) < 0
+        assert sh(scripts[1], folder=tmp_path).returncode == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_an_external_endpoint_is_not_written_to_etc_hosts() -> None:
