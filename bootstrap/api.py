@@ -52,6 +52,8 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     "Secret": ("secrets", True),
     "Service": ("services", True),
     "ServiceAccount": ("serviceaccounts", True),
+    "ValidatingAdmissionPolicy": ("validatingadmissionpolicies", False),
+    "ValidatingAdmissionPolicyBinding": ("validatingadmissionpolicybindings", False),
 }
 """The kinds that can be asked for: what the API calls their list, and whether they are in a namespace."""
 

@@ -32,6 +32,8 @@ ORDER = (
     "init",
     "join",
     "verify",
+    "remove",
+    "prune",
     "reset",
     "unlock",
     "etcd",

@@ -7,7 +7,7 @@ PodDisruptionBudgets allow. What is lost with the machine is told, and does not 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 
 from bootstrap.api import Api
@@ -23,13 +23,20 @@ _CALL_SECONDS = 10.0
 
 
 def depart(
-    api: Api, machines: Mapping[str, str], listener: Listener, *, seconds: float, force: bool = False
+    api: Api,
+    machines: Mapping[str, str],
+    listener: Listener,
+    *,
+    seconds: float,
+    force: bool = False,
+    emptied: Callable[[str], None] = lambda _: None,
 ) -> dict[str, BootstrapError]:
     """Take the Nodes of `machines` (machine ids by host name) out of the cluster; give why some are in it still.
 
     All are cordoned before the first Pod moves, so that none moves to a machine that leaves, too. A Node that is not
     there has left already; one that is another machine is left alone, and that is told. The Pods of each have
-    `seconds` to leave; with `force` its Node is deleted in any case, and the Pods that stayed are told.
+    `seconds` to leave; with `force` its Node is deleted in any case, and the Pods that stayed are told. `emptied` is
+    called before a Node is deleted, which stays where that fails.
     """
 
     def cordon(name: str) -> bool:
@@ -39,7 +46,7 @@ def depart(
 
     def leave(name: str) -> None:
         began = time.monotonic()
-        steps = _leave(api, name, listener, seconds=seconds, force=force)
+        steps = _leave(api, name, listener, emptied, seconds=seconds, force=force)
         listener(PhaseDone(name, PHASE, time.monotonic() - began, steps, steps))
 
     _, failed = attempt([name for name, there in found.items() if there], leave)
@@ -62,7 +69,9 @@ def _cordon(api: Api, name: str, machine: str, listener: Listener) -> bool:
     return True
 
 
-def _leave(api: Api, name: str, listener: Listener, *, seconds: float, force: bool) -> int:
+def _leave(
+    api: Api, name: str, listener: Listener, emptied: Callable[[str], None], *, seconds: float, force: bool
+) -> int:
     evicted = 0
     try:
         for pod in _drain(api, name, listener, seconds=seconds):
@@ -73,6 +82,7 @@ def _leave(api: Api, name: str, listener: Listener, *, seconds: float, force: bo
             what = f"{words(error)}. The Node stays cordoned (kubectl uncordon {name} undoes that)"
             raise type(error)(name, what) if isinstance(error, HostError) else HostError(name, what) from error
         listener(Note(f"{name}: {words(error)}. The Node goes all the same"))
+    emptied(name)
     api.delete("v1", "Node", name)
     listener(StepDone(name, PHASE, f"Node {name}", "changed", "deleted"))
     return evicted + 1
@@ -84,7 +94,7 @@ def _drain(api: Api, name: str, listener: Listener, *, seconds: float) -> Iterat
     Where the kubelet is gone nobody can tell that they are, so that having been asked is enough.
     """
     began = time.monotonic()
-    attended = _is_ready(api.get_object("v1", "Node", name))
+    attended = is_ready(api.get_object("v1", "Node", name))
     if not attended:
         listener(Note(f"{name}: the Node is not Ready: nobody tells when its Pods end, and they are not waited for"))
     told: set[str] = set()
@@ -147,7 +157,8 @@ def _controllers(pod: Json) -> list[Json]:
     return [owner for owner in pod["metadata"].get("ownerReferences") or [] if owner.get("controller")]
 
 
-def _is_ready(node: Json | None) -> bool:
+def is_ready(node: Json | None) -> bool:
+    """Say whether there is such a Node, and it is Ready."""
     conditions = (node or {}).get("status", {}).get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 

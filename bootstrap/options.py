@@ -52,6 +52,7 @@ SudoPasswordFile = Annotated[
 AcceptNew = Annotated[
     bool, typer.Option("--accept-new", help="Add keys of unknown hosts to the known_hosts file, and go on.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")]
 PhaseNames = Annotated[list[str], typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE")]
 
 
@@ -135,3 +136,19 @@ def require_together(*, looking: bool, detailed_exitcode: bool) -> None:
 
     if detailed_exitcode and not looking:
         raise UsageError("--detailed-exitcode goes with --dry-run, which is missing")
+
+
+def confirm(command: str, consequence: str, cluster: str) -> None:
+    """Have the user of `command` type the cluster's name, after its `consequence` is told.
+
+    Raises `UsageError` where it is another one, or there is nobody to ask.
+    """
+    import sys
+
+    from bootstrap.errors import UsageError
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError(f"{command} asks for the cluster's name, and there is no terminal to ask at: give --yes")
+    answer = str(typer.prompt(f"{consequence}\nType the cluster's name ({cluster}) to go on", err=True))
+    if answer.strip() != cluster:
+        raise UsageError(f"that is not the cluster's name ({cluster}); nothing was done")

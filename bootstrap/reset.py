@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -23,7 +23,6 @@ from bootstrap.errors import (
     Locked,
     NoControlPlane,
     NotDeparted,
-    NotSupported,
     StepFailed,
     UsageError,
 )
@@ -62,7 +61,7 @@ def reset(
 
     Where a control plane stays, the hosts' Nodes leave the cluster first; a host whose Node does not is not touched,
     unless `force`. Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in
-    `only` that no host has, `NotSupported` for a part of the control plane, and `HostsFailed` after all others are
+    `only` that no host has and for a part of the control plane, and `HostsFailed` after all others are
     done.
     """
     hosts = chosen(inventory, only)
@@ -152,10 +151,9 @@ def _require_whole_control_plane(inventory: spec.Inventory, hosts: Sequence[spec
     masters = [host.name for host in inventory.control_plane]
     gone = [host.name for host in hosts if host.is_control_plane]
     if gone and len(gone) < len(masters):
-        raise NotSupported(
-            f"This version does not take single hosts out of a control plane ({', '.join(gone)} of "
-            f"{', '.join(masters)}): etcd would go on counting them as members, which brings it closer to the loss of "
-            "its quorum. Reset all hosts, or workers alone"
+        raise UsageError(
+            f"reset does not take single hosts out of a control plane ({', '.join(gone)} of {', '.join(masters)}): "
+            f"`kubestrap remove {' '.join(gone)}` does, with their members of etcd"
         )
 
 
@@ -216,15 +214,11 @@ def goes_on(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> bool:
     return any(host.is_control_plane and host not in hosts for host in inventory.hosts)
 
 
-def confirm(inventory: spec.Inventory, hosts: Sequence[spec.Host], ask: Callable[[str], str]) -> bool:
-    """Have the user type the cluster's name, and say whether it was that."""
+def consequence(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> str:
+    """Say what a reset of `hosts` takes away."""
     names = ", ".join(host.name for host in hosts)
     moved = " Pods move to other machines first." if goes_on(inventory, hosts) else ""
-    question = (
-        f"This takes Kubernetes off {names}, with all data of the cluster that is there.{moved}\n"
-        f"Type the cluster's name ({inventory.cluster.name}) to go on"
-    )
-    return ask(question).strip() == inventory.cluster.name
+    return f"This takes Kubernetes off {names}, with all data of the cluster that is there.{moved}"
 
 
 def _require_success(host: str, result: Result) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SudoPasswordFile,
+    Yes,
+    confirm,
+    listed,
+)
 
 app = typer.Typer()
 
@@ -16,7 +25,7 @@ app = typer.Typer()
 def reset(
     inventory: InventoryOption = INVENTORY,
     limit: Annotated[list[str] | None, typer.Option(help="Only these hosts.", metavar="HOSTS")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
+    yes: Yes = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
     force: Annotated[
@@ -31,15 +40,11 @@ def reset(
     """
     from bootstrap import inventory as inventories
     from bootstrap import reset as resetting
-    from bootstrap.errors import UsageError
 
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     hosts = resetting.chosen(read, listed(limit))
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("reset asks for the cluster's name, and there is no terminal to ask at: give --yes")
-        if not resetting.confirm(read, hosts, lambda question: str(typer.prompt(question, err=True))):
-            raise UsageError(f"that is not the cluster's name ({read.cluster.name}); nothing was done")
+        confirm("reset", resetting.consequence(read, hosts), read.cluster.name)
     with output.run("reset", read, [host.name for host in hosts]) as listener:
         reports = resetting.reset(read, listener, only=listed(limit), force=force)
     for done in reports:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,12 @@ from bootstrap.errors import (
     BootstrapError,
     HostsFailed,
     NoControlPlane,
-    NotSupported,
     StepFailed,
     Unreachable,
     UsageError,
 )
 from bootstrap.events import Event, Note, PhaseDone, PhaseStarted, StepDone
+from bootstrap.options import confirm
 from bootstrap.reset import Left
 from bootstrap.spec import Cluster, Host, Inventory
 from bootstrap.transport.base import Result
@@ -37,7 +37,7 @@ INVENTORY = Inventory(
 
 def test_a_part_of_a_control_plane_is_refused_before_anything_is_connected_to() -> None:
     masters = tuple(Host(name=f"m{n}", address=f"192.0.2.1{n}", roles=("control-plane",)) for n in (1, 2, 3))
-    with pytest.raises(NotSupported, match=r"\(m2 of m1, m2, m3\)"):
+    with pytest.raises(UsageError, match=r"\(m2 of m1, m2, m3\): `kubestrap remove m2`"):
         reset.reset(Inventory(hosts=masters), lambda _: None, only=["m2"])
 
 
@@ -87,19 +87,27 @@ def test_only_the_hosts_named_are_chosen() -> None:
         reset.chosen(INVENTORY, ["w2"])
 
 
-@pytest.mark.parametrize(("typed", "agreed"), [("blue", True), (" blue\n", True), ("Blue", False), ("", False)])
-def test_the_clusters_name_is_asked_for(typed: str, agreed: bool) -> None:
+def test_the_consequence_names_hosts_and_whether_pods_move() -> None:
+    whole = reset.consequence(INVENTORY, INVENTORY.hosts)
+    assert "m1, w1" in whole
+    assert "other machines" not in whole
+    assert "Pods move to other machines first" in reset.consequence(INVENTORY, INVENTORY.hosts[1:])
+
+
+@pytest.mark.parametrize(("typed", "agreed"), [("blue", True), (" blue ", True), ("Blue", False), ("", False)])
+def test_the_clusters_name_is_asked_for(monkeypatch: pytest.MonkeyPatch, typed: str, agreed: bool) -> None:
     questions: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda question, **_: questions.append(question) or typed)
+    with nullcontext() if agreed else pytest.raises(UsageError, match="not the cluster's name"):
+        confirm("reset", "This takes all away.", "blue")
+    assert questions == ["This takes all away.\nType the cluster's name (blue) to go on"]
 
-    def ask(question: str) -> str:
-        questions.append(question)
-        return typed
 
-    assert reset.confirm(INVENTORY, INVENTORY.hosts, ask) is agreed
-    assert "m1, w1" in questions[0]
-    assert "other machines" not in questions[0]
-    reset.confirm(INVENTORY, INVENTORY.hosts[1:], ask)
-    assert "Pods move to other machines first" in questions[1]
+def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(UsageError, match=r"reset asks .* give --yes"):
+        confirm("reset", "", "blue")
 
 
 @contextmanager

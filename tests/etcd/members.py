@@ -21,6 +21,7 @@ REFUSED = Result(
     1, b"", b"The connection to the server 127.0.0.1:2379 was refused - did you specify the right host or port?"
 )
 COMPACTED = Result(1, b"", b"Error from server (BadRequest): the server rejected our request for an unknown reason")
+UNKNOWN = Result(1, b"", b"Error from server (NotFound): the server could not find the requested resource")
 DATABASE = bytes(16) + bytes.fromhex("edda0ced") + bytes(8192 - 20)
 SNAPSHOT = DATABASE + hashlib.sha256(DATABASE).digest()
 
@@ -52,9 +53,11 @@ class Etcd:
 
     names: tuple[str, ...]
     free: int = 1_000_000
+    may_ask_all: bool = False
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
+    removed: list[str] = field(default_factory=list)
     on: Callable[[str, str, Any], Result | None] = lambda *_: None
 
     def __post_init__(self) -> None:
@@ -85,14 +88,24 @@ class Etcd:
             case "/v3/maintenance/status":
                 return said(self.states[name])
             case "/v3/cluster/member/list":
-                assert body == {"linearizable": False}, "it would need a quorum"
+                assert self.may_ask_all or body == {"linearizable": False}, "it would need a quorum"
                 members = [
                     {"ID": str(number), "name": each, "peerURLs": [f"https://{each}:2380"]}
                     for number, each in enumerate(self.names, 1)
+                    if str(number) not in self.removed
                 ]
                 return said({"members": members})
             case "/v3/maintenance/defragment":
                 self.states[name]["dbSize"] = self.states[name]["dbSizeInUse"]
+                return said({})
+            case "/v3/cluster/member/remove":
+                if body["ID"] in self.removed:
+                    return UNKNOWN
+                self.removed.append(body["ID"])
+                return said({})
+            case "/v3/maintenance/transfer-leadership":
+                for state in self.states.values():
+                    state["leader"] = body["targetID"]
                 return said({})
             case "/v3/kv/range" | "/v3/kv/compaction" | "/v3/maintenance/alarm":
                 return said({})

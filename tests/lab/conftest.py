@@ -91,6 +91,15 @@ def cluster(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
+def trio(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three control planes and a worker to be: machines that are prepared, and nothing more."""
+    with lab_of("ha", machines=4, control_planes=3, snapshot=prepared) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("ha"))
+        cluster.write_inventory([machine.name for machine in lab.machines])
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def molecule(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> scenario.Done:
     """What came of the scenario `molecule/default`, on two machines that were prepared and are gone again."""
     with lab_of(UNBROKEN, machines=2, snapshot=prepared, keep=False) as lab:
