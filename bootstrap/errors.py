@@ -301,6 +301,12 @@ class EtcdUnreachable(HostError):
     exit_code = 5
 
 
+class RecoveryUnfinished(HostError):
+    """`etcd recover` was begun on the machine, and did not end: what another run starts may be a second cluster."""
+
+    exit_code = 3
+
+
 class EtcdRefused(HostError):
     """The etcd member answers with an error, or with what cannot be used. `reason` is the API's word for it."""
 

@@ -14,17 +14,19 @@ from bootstrap.options import (
     InventoryOption,
     OutputOption,
     SudoPasswordFile,
+    listed,
     require_no_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bootstrap.errors import BootstrapError
     from bootstrap.etcd.members import Seen, Status
+    from bootstrap.etcd.survivors import Choice
     from bootstrap.spec import Inventory
 
-app = typer.Typer(help="Look after etcd: members, snapshots, room and alarms.", no_args_is_help=True)
+app = typer.Typer(help="Look after etcd: members, snapshots, room, alarms, recovery.", no_args_is_help=True)
 snapshot = typer.Typer(help="Save snapshots of etcd, and check them.", no_args_is_help=True)
 alarm_app = typer.Typer()
 app.add_typer(snapshot, name="snapshot")
@@ -156,6 +158,80 @@ def defrag(
     ):
         done = upkeep.defrag(hosts, unreached, folder, listener, compact=compact, force=force)
     output.result({"members": upkeep.sizes(done)})
+
+
+@app.command()
+def recover(
+    inventory: InventoryOption = INVENTORY,
+    source: Annotated[str, typer.Option("--from", help="Go on with this host's member.", metavar="HOST")] = "",
+    from_snapshot: Annotated[
+        Path | None, typer.Option("--snapshot", help="Go on with this snapshot.", metavar="FILE", show_default=False)
+    ] = None,
+    dead: Annotated[
+        list[str] | None,
+        typer.Option(help="Hosts that are not reached, and off for good (with --yes).", metavar="HOSTS"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though etcd has a quorum (with --snapshot), or could have one.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
+    sudo_password_file: SudoPasswordFile = "",
+    accept_new: AcceptNew = False,
+    *,
+    output: OutputOption,
+) -> None:
+    """Go on without a quorum: one member becomes the whole of etcd, with its data or a snapshot's.
+
+    Without --from it is the one whose data are the newest. Members on other hosts are stopped and emptied; no data
+    are deleted, they are put aside. `kubestrap join` then brings the others back.
+    """
+    from bootstrap.errors import HostsFailed, NotSupported
+    from bootstrap.etcd import recovery, snapshots, survivors, upkeep
+
+    read = _read(inventory, sudo_password_file, accept_new)
+    if not read.is_stacked:
+        raise NotSupported("This version recovers etcd on the control plane's own hosts alone")
+    checked = snapshots.check(from_snapshot) if from_snapshot else None
+    with (
+        output.run("etcd recover", read, [host.name for host in read.etcd_members]) as listener,
+        upkeep.locked(read, "etcd recover") as (hosts, unreached),
+    ):
+        machines, failures = survivors.look(hosts, read.cluster.etcd.local.data_dir)
+        failures = {**unreached, **failures}
+        if not machines:
+            raise HostsFailed(failures)
+        choice = survivors.choose(
+            machines, failures, source=source, snapshot=checked.sha256 if checked else "", force=force
+        )
+        survivors.require_room(choice.source, checked.size if checked else 0)
+        _confirm(read, choice, listed(dead), yes=yes)
+        done = recovery.recover(hosts, choice, read.cluster, checked, listener)
+    for name, folder in done.aside.items():
+        output.note(f"{name}: the former data are in {folder}: delete them when nothing of them is needed")
+    others = [host.name for host in read.etcd_members if host.name != done.host]
+    if others:
+        output.note(f"etcd is {done.host} alone: `kubestrap join` makes {', '.join(others)} members again.")
+    output.result({"host": done.host, "why": choice.why, "aside": done.aside})
+
+
+def _confirm(inventory: Inventory, choice: Choice, dead: Sequence[str], *, yes: bool) -> None:
+    """Have the user say that it shall be done. Raises `UsageError` where he does not."""
+    import sys
+
+    from bootstrap.errors import UsageError
+
+    if yes:
+        if unsaid := {name: why for name, why in choice.lost.items() if name not in dead}:
+            lines = [f"  {name}: {why}" for name, why in unsaid.items()]
+            raise UsageError(
+                "\n".join(["these hosts are not reached, and their members may be running:", *lines])
+                + f"\nWhere they are off, and stay off until `kubestrap join`, say so: --dead {','.join(unsaid)}"
+            )
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("recover asks for the cluster's name, and there is no terminal to ask at: give --yes")
+    if str(typer.prompt(choice.question(inventory.cluster.name), err=True)).strip() != inventory.cluster.name:
+        raise UsageError(f"that is not the cluster's name ({inventory.cluster.name}); nothing was done")
 
 
 @alarm_app.callback(invoke_without_command=True)

@@ -12,7 +12,7 @@ from importlib import resources
 from bootstrap import lock, paths, preflight, reach, survey, virtual_address
 from bootstrap.addresses import node_address
 from bootstrap.connections import connected
-from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, StepFailed, UsageError
+from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, RecoveryUnfinished, StepFailed, UsageError
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.plan import Phase, select
 from bootstrap.redaction import Secrets
@@ -205,6 +205,8 @@ def _examine(
     if locked:
         raise HostsFailed(locked)
     nodes = {name: node for name, (node, _) in looked.items()}
+    if lease and (unfinished := {name: _unfinished(name) for name, node in nodes.items() if node.facts.recovering}):
+        raise HostsFailed(unfinished)
     for node in nodes.values():
         request.secrets.learn(*node.facts.files.values())
     examinations = [examination for _, examination in looked.values() if examination]
@@ -228,6 +230,11 @@ def _examine(
         problems += reach.check(tuple(nodes.values()), hosts, seen, cluster, stacked=inventory.is_stacked)
         problems += virtual_address.check(tuple(nodes.values()), hosts, cluster)
     return _Examined(nodes, problems, failures, leftovers)
+
+
+def _unfinished(name: str) -> RecoveryUnfinished:
+    what = "its etcd is being recovered, by a run that did not end: run `kubestrap etcd recover` again, to its end"
+    return RecoveryUnfinished(name, what)
 
 
 def _look(machine: Machine, host: Host, inventory: Inventory) -> Node:

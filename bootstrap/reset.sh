@@ -280,7 +280,9 @@ if [ "$has_kubelet" ]; then
 		"$kubelet"/*_manager_state "$kubelet"/*_pods_state "$kubelet"/.checkpoint* "$kubelet"/kubelet.sock \
 		/var/log/pods /var/log/containers
 fi
-if ours directory "$etcd_data"; then remove "$etcd_data/member"; fi
+if ours directory "$etcd_data"; then
+	remove "$etcd_data/member" "$etcd_data/kubestrap-recovery" "$etcd_data"/kubestrap-before-* /etc/kubernetes/recovery
+fi
 if [ "$has_containerd" ]; then
 	remove "$containerd"/io.containerd.* "$containerd/tmpmounts" /run/containerd
 	for namespace in $(namespaces); do remove "$namespace"; done

@@ -69,6 +69,7 @@ def parse(lines: list[bytes]) -> Facts:
         machine=single.get("machine", ""),
         bootstrapped="bootstrapped" in single,
         etcd_data="etcd-data" in single,
+        recovering="recovering" in single,
         resolved="resolved" in single,
         ca_folders=tuple(several["ca-folder"]),
         files=files,

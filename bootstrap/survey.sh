@@ -19,6 +19,7 @@ if systemctl -q is-active systemd-resolved 2>/dev/null && [ -f /run/systemd/reso
 # kubelet.conf is no sign of it: a kubelet writes that before it asks for its certificate.
 if [ -s /var/lib/kubelet/pki/kubelet-client-current.pem ]; then say bootstrapped yes; fi
 if [ "${etcd_data:-}" ] && [ -d "$etcd_data/member" ]; then say etcd-data yes; fi
+if [ -d /etc/kubernetes/recovery ]; then say recovering yes; fi
 for folder in /etc/pki/ca-trust /etc/pki/tls/certs /etc/ca-certificates /usr/share/ca-certificates /usr/local/share/ca-certificates; do
 	if [ -d "$folder" ]; then say ca-folder "$folder"; fi
 done
