@@ -21,6 +21,7 @@ from bootstrap.steps import (
     Binary,
     Command,
     Directory,
+    Fallback,
     File,
     HostStep,
     Image,
@@ -94,6 +95,18 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Restored:
+    """Step number `step` is about to fail, and `files` as they were before are back; `ill` says where not all is well.
+
+    Without `files` they could not be put back, and `ill` says why.
+    """
+
+    step: int
+    files: tuple[str, ...]
+    ill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Would:
     """Step number `step` would change something, and `how`. `present` is what is there now, as `look.sh` tells it."""
 
@@ -119,7 +132,7 @@ class Unmet:
     text: str
 
 
-Answer = Same | Changed | StillWaiting | Needed | Failed | Would | After | Unmet
+Answer = Same | Changed | StillWaiting | Needed | Failed | Restored | Would | After | Unmet
 
 
 def compile_steps(steps: Sequence[HostStep]) -> bytes:
@@ -148,11 +161,10 @@ def _compile(
     left: Sequence[tuple[str, str]],
     begins: Collection[int] = (),
 ) -> bytes:
-    contents: list[bytes] = []
+    contents: dict[bytes, str] = {}
 
     def content(data: bytes | str) -> str:
-        contents.append(data.encode() if isinstance(data, str) else data)
-        return str(len(contents) - 1)
+        return contents.setdefault(data.encode() if isinstance(data, str) else data, str(len(contents)))
 
     libraries = ("machine.sh", library)
     lines = ["d=$1", *(f'. "$d/{name}"' for name in libraries)]
@@ -164,14 +176,15 @@ def _compile(
         lines.append(f"begin {number}; {line(step, content)}")
     members = [(name, resources.files("bootstrap").joinpath(name).read_bytes()) for name in libraries]
     members.append(("main.sh", "\n".join([*lines, ""]).encode()))
-    members += [(str(number), data) for number, data in enumerate(contents)]
+    members += [(number, data) for data, number in contents.items()]
     return pack(members)
 
 
 def _doing(step: HostStep, content: Callable[[bytes | str], str]) -> str:
     match step:
-        case File(path, data, mode, _, unless):
-            return _call("file", path, f"{mode:o}", content(data), unless)
+        case File(path, data, mode, _, unless, fallback):
+            kept = (content(_lines(fallback.paths)), content(fallback.well)) if fallback else ()
+            return _call("file", path, f"{mode:o}", content(data), unless, *kept)
         case Directory(path, mode):
             return _call("directory", path, f"{mode:o}")
         case Link(path, target):
@@ -182,27 +195,29 @@ def _doing(step: HostStep, content: Callable[[bytes | str], str]) -> str:
             return _call("binary", *_binary(step))
         case Image():
             return _call("image", *_image(step))
-        case Unit(name, uses):
-            return _call("unit", name, *uses)
+        case Unit():
+            return _call("unit", *_unit(step))
         case UnitOff(name):
             return _call("unit_off", name)
         case Command(_, run, unless, stdin, seconds):
             return _call("command", f"{seconds:g}", content(unless), content(run), content(stdin))
-        case Wait(_, until, seconds, explain, _):
-            return _call("wait_until", str(round(seconds * 1000)), content(until), content(explain) if explain else "")
+        case Wait(_, until, seconds, explain, _, fallback, last):
+            told = content(explain) if explain else ""
+            back = _fallback(fallback, content) if fallback else ()
+            return _call("wait_until", _milliseconds(seconds), content(until), told, "last" if last else "", *back)
         case _:
             assert_never(step)
 
 
 def _looking(step: HostStep, content: Callable[[bytes | str], str]) -> str:
     match step:
-        case File(path, data, mode, secret, unless):
+        case File(path, data, mode, secret, unless, _):
             held = content(hashlib.sha256(data).hexdigest() + "\n" if secret else data)
             return _call("file", path, f"{mode:o}", held, unless, "secret" if secret else "")
         case Command(_, _, unless, _, seconds):
             return _call("command", f"{seconds:g}", content(unless))
         case Wait(_, until, seconds):
-            return _call("wait_until", str(round(seconds * 1000)), content(until))
+            return _call("wait_until", _milliseconds(seconds), content(until))
         case _:
             return _doing(step, content)
 
@@ -223,6 +238,23 @@ def _image(step: Image) -> tuple[str, ...]:
     return step.reference, step.target, step.digest, str(step.size)
 
 
+def _unit(step: Unit) -> tuple[str, ...]:
+    return step.name, step.unheeded, *step.uses
+
+
+def _fallback(fallback: Fallback, content: Callable[[bytes | str], str]) -> tuple[str, ...]:
+    kept = content(_lines(fallback.paths))
+    return kept, content(fallback.well), _milliseconds(fallback.seconds), *_unit(fallback.unit)
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
 def _call(function: str, *arguments: str) -> str:
     return " ".join([function, *map(quote, arguments)])
 
@@ -241,6 +273,8 @@ def parse(line: bytes) -> Answer:
             return Needed(digest)
         case "failed", [step, ("step" | "time" | "state" | "lock") as failure, text]:
             return Failed(int(step), failure, _text(text))
+        case "restored", [step, files, ill]:
+            return Restored(int(step), tuple(_text(files).splitlines()), _text(ill))
         case "would", [step, how, present]:
             return Would(int(step), how, present)
         case "after", [step, on, how]:

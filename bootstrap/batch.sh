@@ -2,7 +2,7 @@
 # writes. look.sh has the same functions, and only looks.
 #
 # Answers: those of machine.sh, and
-#   changed i how | wait i milliseconds | need digest
+#   changed i how | wait i milliseconds | need digest | restored i base64(files) base64(text)
 
 changed() { printf 'changed\t%s\t%s\n' "$i" "$1"; }
 
@@ -30,7 +30,66 @@ place() {
 	must mv -f -T -- "$new" "$1"
 }
 
-file() { # path mode content unless
+# Before one of the files of list $1 is changed: keeps them as they are, where script $2 says that all is well. Once a
+# batch, as what comes later is changed already; and where all is not well, what was kept before is better.
+keep() { # list well
+	[ ! -e "$d/asked.$1" ] || return 0
+	: >"$d/asked.$1"
+	limited 60 "$2" /dev/null || return 0
+	list=$d/$1
+	set --
+	while IFS= read -r kept; do
+		if [ -f "$kept" ] && [ ! -L "$kept" ]; then set -- "$@" "${kept#/}"; fi
+	done <"$list"
+	[ $# -gt 0 ] || return 0
+	must mkdir -p -- "$state"
+	must tar -cf "$state/.former" -C / -- "$@"
+	must mv -f -- "$state/.former" "$state/former"
+}
+
+# Puts the files of list $1 back that are not as they were kept, each by its path in $d/back, and starts unit $2 anew
+# where it uses one of them.
+put_back() { # list unit unheeded uses...
+	must mkdir -- "$d/former"
+	must tar -xpf "$state/former" -C "$d/former"
+	: >"$d/back"
+	while IFS= read -r path; do
+		kept=$d/former$path
+		if ! [ -f "$kept" ] || file_is_right "$path" "$kept"; then continue; fi
+		place "$path" "$kept" "$(stat -c %a -- "$kept")"
+		printf '%s\n' "$path" >>"$d/back"
+	done <"$d/$1"
+	shift
+	for used; do
+		if grep -q -x -F -e "$used" "$d/back"; then
+			unit "$@"
+			return
+		fi
+	done
+}
+
+# After a wait that failed: goes back to what was kept, and waits for all to be well with it.
+restore() { # list well milliseconds unit unheeded uses...
+	[ -f "$state/former" ] || return 0
+	list=$1 well=$2 limit=$3
+	shift 3
+	if (put_back "$list" "$@") >"$d/answers"; then
+		[ -s "$d/back" ] || return 0
+		if ask_until "$limit" "$well"; then
+			must rm -f -- "$state/former"
+			: >"$d/ill"
+		else
+			cp -- "$d/out" "$d/ill"
+			[ -s "$d/ill" ] || echo 'it does not get well' >"$d/ill"
+		fi
+	else
+		: >"$d/back"
+		cp -- "$d/why" "$d/ill"
+	fi
+	printf 'restored\t%s\t%s\t%s\n' "$i" "$(base64 -w 0 <"$d/back")" "$(tail -c 2000 "$d/ill" | base64 -w 0)"
+}
+
+file() { # path mode content unless [list well]
 	if [ -n "$4" ] && exists "$4"; then
 		same
 		return
@@ -48,6 +107,7 @@ file() { # path mode content unless
 	fi
 	how=created
 	if exists "$1"; then how=updated; fi
+	[ -z "${5-}" ] || keep "$5" "$6"
 	place "$1" "$d/$3" "$2"
 	changed "$how"
 }
@@ -152,7 +212,7 @@ unit_failed() { # name verb
 	fail step
 }
 
-unit() { # name uses...
+unit() { # name unheeded uses...
 	name=$1
 	shift
 	uses "$@" >"$d/uses"
@@ -219,24 +279,17 @@ command() { # seconds unless run stdin
 	changed 'done'
 }
 
-wait_until() { # milliseconds until explain
+# Asks script $2 again and again until it exits 0 (gives 0) or 2 (gives that), or $1 milliseconds have gone by (gives 1).
+ask_until() { # milliseconds until
 	begin=$(milliseconds)
 	told=0
 	pause=0.1
 	while :; do
 		limited 60 "$2" /dev/null
 		status=$?
-		[ "$status" -ne 0 ] || break
+		case $status in 0 | 2) return "$status" ;; esac
 		elapsed=$(($(milliseconds) - begin))
-		if [ "$status" -eq 2 ] || [ "$elapsed" -ge "$1" ]; then
-			kind=time
-			if [ "$status" -eq 2 ]; then kind=state; fi
-			{
-				cat "$d/out"
-				if [ -n "$3" ]; then timeout -k 5 60 sh "$d/$3" </dev/null 2>&1; fi
-			} >"$d/why"
-			fail "$kind"
-		fi
+		if [ "$elapsed" -ge "$1" ]; then return 1; fi
 		if [ $((elapsed - told)) -ge 1000 ]; then
 			printf 'wait\t%s\t%s\n' "$i" "$elapsed"
 			told=$elapsed
@@ -244,7 +297,29 @@ wait_until() { # milliseconds until explain
 		sleep "$pause"
 		if [ "$elapsed" -ge 20000 ]; then pause=1; elif [ "$elapsed" -ge 500 ]; then pause=0.2; fi
 	done
-	same
+}
+
+wait_until() { # milliseconds until explain last [list well milliseconds unit unheeded uses...]
+	ask_until "$1" "$2"
+	case $? in
+	0)
+		if [ -n "$4" ]; then must rm -f -- "$state/former"; fi
+		same
+		return
+		;;
+	2) kind=state ;;
+	*) kind=time ;;
+	esac
+	{
+		cat "$d/out"
+		if [ -n "$3" ]; then timeout -k 5 60 sh "$d/$3" </dev/null 2>&1; fi
+	} >"$d/found"
+	if [ $# -gt 4 ]; then
+		shift 4
+		restore "$@"
+	fi
+	mv -f -- "$d/found" "$d/why"
+	fail "$kind"
 }
 
 # Adds the lines of $1 to the receipt, before any of what they name is made.

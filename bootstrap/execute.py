@@ -26,6 +26,8 @@ from bootstrap.steps import (
     ApiWait,
     Binary,
     Command,
+    Fallback,
+    File,
     HostStep,
     Image,
     NodeMarks,
@@ -37,6 +39,7 @@ from bootstrap.steps import (
 from bootstrap.transport.base import Host
 
 _STEP_SECONDS = 120.0  # what a step without a limit of its own may take
+_ASK_SECONDS = 65.0  # what asking once whether all is well may take
 _UPLOAD_SECONDS = 60.0
 _UPLOAD_BYTES_A_SECOND = 256 * 1024  # slower than this is taken for a dead link
 
@@ -187,6 +190,7 @@ class _Run:
         self._enter(group[0][0])
         self._send(host, steps)
         failed: list[batch.Failed] = []
+        restored: list[batch.Restored] = []
 
         def hear(line: bytes) -> None:
             match batch.parse(line):
@@ -198,6 +202,8 @@ class _Run:
                     phase, step = group[number]
                     limit = step.seconds if isinstance(step, Wait) else 0.0
                     self._tell(Waiting(self._name, phase.name, title(step), elapsed, limit))
+                case batch.Restored() as answer:
+                    restored.append(answer)
                 case batch.Failed() as answer:
                     failed.append(answer)
                 case batch.Needed():
@@ -206,7 +212,7 @@ class _Run:
         stdin = batch.compile_steps(steps)
         result = host.run(batch.COMMAND, stdin=stdin, seconds=_limit(steps), on_line=hear)
         if failed:
-            raise self._error(group, failed[0])
+            raise self._error(group, failed[0], restored)
         if result.status != 0:
             text = result.stderr.decode(errors="replace").strip()
             phase, step = group[min(self._number, len(group) - 1)]
@@ -223,12 +229,13 @@ class _Run:
         if number + 1 < len(group):
             self._enter(group[number + 1][0])
 
-    def _error(self, group: _Batch, failed: batch.Failed) -> HostError:
+    def _error(self, group: _Batch, failed: batch.Failed, restored: Sequence[batch.Restored]) -> HostError:
         phase, step = group[failed.step]
         self._enter(phase)
         if failed.kind == "lock":
             return lock.lost(self._name)
         text = diagnosis.explained(failed.text) if isinstance(step, Wait) and step.evidence else failed.text
+        text = "\n".join([text, *(_told(each, step) for each in restored)]).strip()
         if failed.kind != "time":
             what = f"it cannot come about\n{text}" if isinstance(step, Wait) else text
             return StepFailed(self._name, phase.name, title(step), what.strip())
@@ -310,6 +317,23 @@ def _groups(tasks: Sequence[Task]) -> Iterator[_Batch | _ApiGroup]:
         yield pending
 
 
+def _told(restored: batch.Restored, step: HostStep) -> str:
+    """Say what became of the files that were there before."""
+    files = ", ".join(restored.files)
+    if not files:
+        return f"The former files could not be put back: {restored.ill}"
+    if not restored.ill:
+        return f"The former {files} {_are(restored)} back, and all is well again; correct the inventory"
+    assert isinstance(step, Wait)
+    assert step.fallback
+    ill = "\n".join(diagnosis.read(restored.ill).said[:2])
+    return f"The former {files} {_are(restored)} back, but not all was well within {step.fallback.seconds:g} s: {ill}"
+
+
+def _are(restored: batch.Restored) -> str:
+    return "are" if len(restored.files) > 1 else "is"
+
+
 def _limit(steps: Sequence[HostStep]) -> float:
     """Give the seconds that a batch may take at most: the sum of what its steps may."""
     return 60 + sum(_seconds(step) for step in steps)
@@ -317,8 +341,10 @@ def _limit(steps: Sequence[HostStep]) -> float:
 
 def _seconds(step: HostStep) -> float:
     match step:
-        case Wait(seconds=seconds):
-            return seconds + 100
+        case Wait(seconds=seconds, fallback=fallback):
+            return seconds + 100 + (fallback.seconds + 2 * _STEP_SECONDS if fallback else 0)
+        case File(fallback=Fallback()):
+            return 5 + _ASK_SECONDS
         case Command(seconds=seconds):
             return 3 * seconds + 15
         case Image():

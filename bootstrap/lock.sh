@@ -77,7 +77,7 @@ clean() {
 		case $left in "$folder/run.$1."* | "$folder/run.0."*) continue ;; esac
 		rm -rf -- "$left"
 	done
-	rm -f -- "$state"/blobs/sha256/*.part "$state"/placed/*.new "$state"/units/.[!.]* "$state/.receipt" \
+	rm -f -- "$state"/blobs/sha256/*.part "$state"/placed/*.new "$state"/units/.[!.]* "$state/.receipt" "$state/.former" \
 		/etc/.hosts.kubestrap /etc/.fstab.kubestrap
 	[ -f "$state/receipt" ] || return 0
 	last=''

@@ -183,27 +183,29 @@ image() { # reference target digest size
 }
 
 # What a unit would be started with; as `uses`, of what would stand there.
-would_use() {
+would_use() { # unheeded uses...
+	unheeded=$1
+	shift
 	for used; do
 		see "$used"
 		if [ "$at" = "$used" ]; then
-			uses "$used"
+			uses "$unheeded" "$used"
 		elif [ -f "$over/.digest" ]; then
 			if [ -f "$used" ] && [ "$(stat -c %s -- "$used")" -le 1048576 ] &&
 				[ "$(digest_of "$used")" = "$(cat "$over/.digest")" ]; then
-				uses "$used"
+				uses "$unheeded" "$used"
 			else
 				printf '%s would be placed\n' "$used"
 			fi
 		elif [ -f "$at" ]; then
-			printf '%s %s\n' "$(cksum <"$at")" "$used"
+			printf '%s %s\n' "$(heeded "$unheeded" "$at" | cksum)" "$used"
 		fi
 	done
 }
 
 unit_unknown() { die "systemctl show $1: $(cat "$d/error")"; }
 
-unit() { # name uses...
+unit() { # name unheeded uses...
 	name=$1
 	shift
 	would_use "$@" >"$d/uses"

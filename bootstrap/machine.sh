@@ -107,11 +107,22 @@ image_is_right() { # reference target
 has_blob() { [ -f "$blobs/$1" ] && [ "$(stat -c %s -- "$blobs/$1")" = "$2" ]; }
 
 # What a unit was started with: small files by what they hold, large ones by size and time. What is gone is no change.
-uses() {
+uses() { # unheeded uses...
+	unheeded=$1
+	shift
 	for used; do
 		[ -f "$used" ] || continue
-		if [ "$(stat -c %s -- "$used")" -gt 1048576 ]; then stat -c '%n %s %Y' -- "$used"; else cksum -- "$used"; fi
+		if [ "$(stat -c %s -- "$used")" -gt 1048576 ]; then
+			stat -c '%n %s %Y' -- "$used"
+		else
+			printf '%s %s\n' "$(heeded "$unheeded" "$used" | cksum)" "$used"
+		fi
 	done
+}
+
+# What a running unit would heed of file $2; where a part of it is not, spaces and quotes around that do not count.
+heeded() { # unheeded file
+	if [ -n "$1" ]; then sed -E -e "s/$1//g" -e 's/[" ]//g' -- "$2"; else cat -- "$2"; fi
 }
 
 limited() { # seconds script stdin

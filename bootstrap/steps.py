@@ -14,10 +14,39 @@ Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Unit:
+    """The systemd unit `name` is enabled and active, and was started after the last change of any file in `uses`.
+
+    What matches `unheeded` (an extended regular expression) in those files is nothing that a running unit would heed.
+    """
+
+    name: str
+    uses: tuple[str, ...] = ()
+    unheeded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What to go back to: the files at `paths` as they were while `well` (POSIX sh) still exited 0.
+
+    They are kept when a `File` with this fallback is about to change, and put back where a `Wait` with it fails. Then
+    `unit` is started anew, if it uses any of them, and `well` is given `seconds` to exit 0 again. Where it did not
+    exit 0 before the change, what was kept before that stays, if anything: a run that was killed is no state to go
+    back to.
+    """
+
+    paths: tuple[str, ...]
+    well: str
+    seconds: float
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """`path` holds `data`, with `mode`, owned by root; written whole or not at all.
 
     With `secret` the contents are never shown. Where something stands at `unless`, the step leaves `path` alone.
+    What was there before is kept as `fallback` says.
     """
 
     path: str
@@ -25,6 +54,7 @@ class File:
     mode: int = 0o644
     secret: bool = False
     unless: str = ""
+    fallback: Fallback | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +107,6 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """The systemd unit `name` is enabled and active, and was started after the last change of any file in `uses`."""
-
-    name: str
-    uses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class UnitOff:
     """The systemd unit `name` is neither enabled nor active. One that does not exist is just that."""
 
@@ -112,6 +134,8 @@ class Wait:
     `what` completes "waiting for ...". What `until` wrote last to stderr or stdout is told when time runs out, and so
     is what `explain` (POSIX sh) then writes. Where `until` exits with 2 the outcome is certain: it fails at once.
     With `evidence` both are in the form that `bootstrap.diagnosis` reads, and what is told is its verdict.
+
+    Where it fails, `fallback` says what is put back. With `last` there is nothing to go back to once it succeeded.
     """
 
     what: str
@@ -119,6 +143,8 @@ class Wait:
     seconds: float
     explain: str = ""
     evidence: bool = False
+    fallback: Fallback | None = None
+    last: bool = False
 
 
 HostStep = File | Directory | Link | Absent | Binary | Image | Unit | UnitOff | Command | Wait

@@ -23,6 +23,7 @@ from bootstrap.phases import (
     vip,
     wait_control_plane,
 )
+from bootstrap.phases.going_back import kept
 from bootstrap.plan import On, Phase
 
 
@@ -38,14 +39,18 @@ def _prepare(on: On) -> tuple[Phase, ...]:
     )
 
 
-INIT: tuple[Phase, ...] = (
-    *_prepare("control-plane"),
-    *certs.CERTS,
-    *kubeconfig.KUBECONFIG,
+_SERVING = (
     static_pods.ETCD_LOCAL,
     *static_pods.CONTROL_PLANE,
     vip.VIP,
     Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True, in_turn=True),
+)
+
+INIT: tuple[Phase, ...] = (
+    *_prepare("control-plane"),
+    *certs.CERTS,
+    *kubeconfig.KUBECONFIG,
+    *(kept(phase, wait_control_plane.fallback) for phase in _SERVING),
     wait_control_plane.WAIT_CONTROL_PLANE,
     *upload_config.UPLOAD_CONFIG,
     marks.MARK_CONTROL_PLANE,
@@ -57,7 +62,7 @@ INIT: tuple[Phase, ...] = (
 JOIN: tuple[Phase, ...] = (
     *_prepare("worker"),
     local_proxy.LOCAL_PROXY,
-    Phase("kubelet-start", "worker", kubelet.join_steps),
+    kept(Phase("kubelet-start", "worker", kubelet.join_steps), kubelet.fallback),
     Phase("kubelet-wait-bootstrap", "worker", kubelet.wait_bootstrap_steps),
     marks.MARK_WORKER,
 )

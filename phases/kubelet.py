@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bootstrap import diagnosis, paths
 from bootstrap.phases.static_pods import flags
 from bootstrap.render import merge, render, to_yaml
-from bootstrap.steps import Absent, Binary, Command, Directory, File, Step, Unit, Wait
+from bootstrap.steps import Absent, Binary, Command, Directory, Fallback, File, Step, Unit, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Joining, Node, Site, Token
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 KUBELET = f"{paths.BINARIES}/kubelet"
 KUBECTL = f"{paths.BINARIES}/kubectl"
+SETTINGS = (paths.KUBELET_CONFIG, paths.KUBELET_INSTANCE_CONFIG, paths.KUBELET_FLAGS)
+"""Files by which a kubelet is told how to run: those that the inventory's settings are in."""
 _CA = f"{paths.PKI}/ca.crt"
 _RESOLVED = "/run/systemd/resolve/resolv.conf"
+# Only a kubelet that registers its Node heeds them; one that has is served by the phases mark-*.
+_UNHEEDED = '--(node-labels|register-with-taints)=[^ "]*'
 _LOG = "journalctl --unit kubelet --lines 20 --no-pager --output cat"
 
 
@@ -105,7 +109,7 @@ def start_steps(site: Site, node: Node) -> Iterator[Step]:
     yield from _configured(site, node, cluster_config(site.cluster), register=False)
     # One that runs keeps the certificate that it began with, and stores none.
     yield _stopped("no kubelet without the file of its certificate")
-    yield _unit()
+    yield unit()
 
 
 def join_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -119,14 +123,38 @@ def join_steps(site: Site, node: Node) -> Iterator[Step]:
     yield from _configured(site, node, joining.kubelet_config, register=True)
     # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
     yield _stopped("no kubelet with another token")
-    yield _unit()
+    yield unit()
+
+
+def fallback(site: Site, node: Node) -> Fallback:
+    """Give what a worker goes back to where its kubelet does not answer: the settings that it ran with."""
+    from bootstrap.spec import seconds
+
+    asked = answers(site.cluster, node, _joining(site).kubelet_config)
+    return Fallback(
+        SETTINGS,
+        well=diagnosis.until(asked or "systemctl is-active kubelet.service || exit 1", ()),
+        seconds=seconds(site.cluster.timeouts.node_ready),
+        unit=unit(),
+    )
 
 
 def wait_bootstrap_steps(site: Site, node: Node) -> Iterator[Step]:
-    """Wait until the kubelet has a certificate of its own and its Node is Ready."""
+    """Wait until the kubelet answers, has a certificate of its own and its Node is Ready."""
     from bootstrap.spec import seconds
 
     timeouts = site.cluster.timeouts
+    former = fallback(site, node)
+    # A Node stays Ready for a while after its kubelet has gone.
+    if asked := answers(site.cluster, node, _joining(site).kubelet_config):
+        yield Wait(
+            "the kubelet to answer",
+            until=diagnosis.until(asked, ()),
+            seconds=seconds(timeouts.kubelet_health_check),
+            explain=diagnosis.explain(()),
+            evidence=True,
+            fallback=former,
+        )
     yield Wait(
         "the kubelet to get its certificate",
         until=diagnosis.until(
@@ -147,6 +175,8 @@ def wait_bootstrap_steps(site: Site, node: Node) -> Iterator[Step]:
         seconds=seconds(timeouts.node_ready),
         explain=diagnosis.explain(()),
         evidence=True,
+        fallback=former,
+        last=True,
     )
 
 
@@ -198,9 +228,32 @@ def _stopped(name: str) -> Command:
     )
 
 
-def _unit() -> Unit:
+def unit() -> Unit:
+    """Give the kubelet's unit: one that runs is started anew where anything changed that it heeds."""
     uses = (KUBELET, paths.KUBELET_UNIT, paths.KUBELET_DROP_IN, paths.KUBELET_CONFIG, paths.KUBELET_FLAGS)
-    return Unit("kubelet.service", uses)
+    return Unit("kubelet.service", uses, _UNHEEDED)
+
+
+def answers(cluster: Cluster, node: Node, shared: Mapping[str, Any] | None = None) -> str:
+    """Give sh that exits 1 where the kubelet does not answer, and says so; empty where it has no port for that."""
+    config = merge(shared or cluster_config(cluster), node.host.kubelet.config)
+    if not config["healthzPort"]:
+        return ""
+    url = f"http://{config['healthzBindAddress']}:{config['healthzPort']}/healthz"
+    return answer("kubelet", url, "--kubeconfig /dev/null")
+
+
+def answer(name: str, url: str, how: str) -> str:
+    """Give sh that exits 1 where `url` on this machine does not answer kubectl with `how`, and says it of `name`."""
+    # kubectl, as it is there while curl may not be; --raw asks just this path.
+    path = url[url.index("/", len("https://")) :]
+    asked = f"{KUBECTL} {how} --server {url.removesuffix(path)} --request-timeout 5s get --raw {path}"
+    # As long as nothing listens there, kubectl would only take the processors from what is being started.
+    port = int(url.removesuffix(path).rpartition(":")[2])
+    listens = f"grep -q -s ':{port:04X} [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6"
+    return f"""
+{listens} || {{ echo "{name} does not answer {path}: nothing listens on port {port}"; exit 1; }}
+answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}"""
 
 
 def _ready(name: str) -> str:

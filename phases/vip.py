@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bootstrap.spec import VipEndpoint
 
 NAME = "kubestrap-vip"
+FILES = (paths.VIP_MANIFEST, paths.VIP_CONFIG, paths.PROXY_MANIFEST, local_proxy.CONFIG)
+"""All that it is made of on a host."""
 INTERVAL = 0.5
 """Seconds between two messages of the holder; without three of them, and a moment, another host takes the address."""
 _PRIORITY, _READY = 100, 50
@@ -63,7 +65,7 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     """Hold the endpoint's virtual address in turn with the other control-plane hosts, where the endpoint has one."""
     endpoint = site.cluster.endpoint
     if endpoint.kind != "vip":
-        yield from map(Absent, (paths.VIP_MANIFEST, paths.VIP_CONFIG, paths.PROXY_MANIFEST, local_proxy.CONFIG))
+        yield from map(Absent, FILES)
         return
     yield from local_proxy.files(site, local_proxy.configuration_beside(site, node))
     config = configuration(site, node, endpoint)

@@ -10,8 +10,7 @@ from bootstrap import diagnosis, paths
 from bootstrap.phases import kubelet, local_proxy, static_pods, vip
 from bootstrap.phases.runtime import CTR
 from bootstrap.plan import Phase
-from bootstrap.render import merge
-from bootstrap.steps import Command, Step, Wait
+from bootstrap.steps import Command, Fallback, Step, Wait
 
 if TYPE_CHECKING:
     from bootstrap.phases.static_pods import StaticPod
@@ -32,62 +31,79 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     from bootstrap.spec import seconds
 
     timeouts = site.cluster.timeouts
+    former = fallback(site, node)
     # What was wrong may be mended by now, while the kubelet still puts the next start off, for minutes.
     yield Command(
         "no component whose next start is put off",
         unless=diagnosis.none_held_back(static_pods.COMPONENTS),
         run="systemctl restart kubelet.service",
     )
-    config = merge(kubelet.cluster_config(site.cluster), node.host.kubelet.config)
-    if config["healthzPort"]:
-        url = f"http://{config['healthzBindAddress']}:{config['healthzPort']}/healthz"
+    if asked := kubelet.answers(site.cluster, node):
         yield Wait(
             "the kubelet to answer",
-            until=diagnosis.until(_answers("kubelet", url), static_pods.COMPONENTS),
+            until=diagnosis.until(asked, static_pods.COMPONENTS),
             seconds=seconds(timeouts.kubelet_health_check),
             explain=diagnosis.explain(static_pods.COMPONENTS),
             evidence=True,
+            fallback=former,
         )
-    pods = static_pods.pods(site, node)
     yield Wait(
         "the control plane to answer and to run steadily",
-        until=diagnosis.until("\n".join([_CURRENT, *map(_answers_pod, pods), _STEADY]), static_pods.COMPONENTS),
+        until=diagnosis.until(_serves(site, node), static_pods.COMPONENTS),
         seconds=seconds(timeouts.control_plane_component_health_check),
         explain=diagnosis.explain(static_pods.COMPONENTS),
         evidence=True,
+        fallback=former,
+        last=not site.cluster.virtual_address,
     )
     if address := site.cluster.virtual_address:
         yield Wait(
             f"the API server to answer at the virtual address {address}",
-            until=_answers("kube-apiserver", f"https://{address}:{site.cluster.endpoint.port}/readyz", verified=True),
+            until=_answers_virtually(site),
             seconds=seconds(timeouts.control_plane_component_health_check),
             explain=_HOLDERS,
+            fallback=former,
+            last=True,
         )
+
+
+def fallback(site: Site, node: Node) -> Fallback:
+    """Give what a control-plane host goes back to where it does not get well: its manifests and its kubelet's settings.
+
+    kubeadm does so with a manifest whose Pod does not start in an upgrade (phases/upgrade/staticpods.go).
+    """
+    from bootstrap.spec import seconds
+
+    asked = "\n".join([kubelet.answers(site.cluster, node), _serves(site, node), _answers_virtually(site)])
+    virtual = vip.FILES if site.cluster.virtual_address else ()
+    return Fallback(
+        (*map(static_pods.path, static_pods.COMPONENTS), *virtual, *kubelet.SETTINGS),
+        well=diagnosis.until(asked, static_pods.COMPONENTS),
+        seconds=seconds(site.cluster.timeouts.control_plane_component_health_check),
+        unit=kubelet.unit(),
+    )
+
+
+def _serves(site: Site, node: Node) -> str:
+    return "\n".join([_CURRENT, *map(_answers_pod, static_pods.pods(site, node)), _STEADY])
+
+
+def _answers_virtually(site: Site) -> str:
+    address = site.cluster.virtual_address
+    url = f"https://{address}:{site.cluster.endpoint.port}/readyz"
+    return kubelet.answer(static_pods.APISERVER, url, f"--kubeconfig {paths.ADMIN_CONF}") if address else ""
 
 
 def _answers_pod(pod: StaticPod) -> str:
     paths_asked = {static_pods.SCHEDULER: "/livez", static_pods.CONTROLLER_MANAGER: "/healthz"}
     url = pod.probes.url(paths_asked.get(pod.name, "/readyz"))
-    return _answers(pod.name, url, verified=pod.name == static_pods.APISERVER)
-
-
-def _answers(name: str, url: str, *, verified: bool = False) -> str:
-    # kubectl, as it is there while curl may not be; --raw asks just this path. Of the API server its own address is
-    # asked, not the endpoint's, which may be a load balancer that does not know it yet.
-    path = url[url.index("/", len("https://")) :]
     if url.startswith("http://"):
-        how = "--kubeconfig /dev/null"
-    else:
-        # With no credentials kubectl would ask for a user. As in kubeadm, it is only on the machine itself that who
-        # answers is not checked: controller-manager and scheduler have certificates that nobody signed.
-        how = f"--kubeconfig {paths.ADMIN_CONF}" + ("" if verified else " --insecure-skip-tls-verify")
-    asked = f"{kubelet.KUBECTL} {how} --server {url.removesuffix(path)} --request-timeout 5s get --raw {path}"
-    # As long as nothing listens there, kubectl would only take the processors from what is being started.
-    port = int(url.removesuffix(path).rpartition(":")[2])
-    listens = f"grep -q -s ':{port:04X} [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6"
-    return f"""
-{listens} || {{ echo "{name} does not answer {path}: nothing listens on port {port}"; exit 1; }}
-answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}"""
+        return kubelet.answer(pod.name, url, "--kubeconfig /dev/null")
+    # With no credentials kubectl would ask for a user. As in kubeadm, it is only on the machine itself that who
+    # answers is not checked: controller-manager and scheduler have certificates that nobody signed. Of the API server
+    # its own address is asked, not the endpoint's, which may be a load balancer that does not know it yet.
+    verified = "" if pod.name == static_pods.APISERVER else " --insecure-skip-tls-verify"
+    return kubelet.answer(pod.name, url, f"--kubeconfig {paths.ADMIN_CONF}{verified}")
 
 
 # `containers` leaves out those of a former Pod: such a one may answer, well and steady, until the kubelet notices.

@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 from bootstrap import batch
-from bootstrap.steps import Absent, Binary, Command, Directory, File, HostStep, Link, UnitOff, Wait, receipt
+from bootstrap.steps import (
+    Absent,
+    Binary,
+    Command,
+    Directory,
+    Fallback,
+    File,
+    HostStep,
+    Link,
+    Unit,
+    UnitOff,
+    Wait,
+    receipt,
+)
 from bootstrap.transport.base import Result
 from tests.isolated import IsolatedHost
 
@@ -203,6 +216,96 @@ def test_a_wait_whose_outcome_is_certain_fails_at_once(machine: Machine) -> None
     (answer,) = machine.do(Wait("it", "echo crashed; exit 2", seconds=600))
     assert isinstance(answer, batch.Failed)
     assert (answer.kind, answer.text) == ("state", "crashed")
+
+
+@dataclass(frozen=True)
+class Service:
+    """Two files in a manifest folder that are well as long as neither says bad, or while `ill` is not there."""
+
+    folder: Path
+
+    @property
+    def fallback(self) -> Fallback:
+        paths = tuple(str(self.folder / "manifests" / name) for name in ("a", "b"))
+        well = f"test ! -e {self.folder}/ill && ! grep -l bad {' '.join(paths)} /dev/null"
+        return Fallback(paths, well, 0.3, Unit("none.service"))
+
+    def steps(self, a: str, b: str, *, wait: bool = True) -> list[HostStep]:
+        both = zip(self.fallback.paths, (a, b), strict=True)
+        steps: list[HostStep] = [File(path, text.encode(), 0o600, fallback=self.fallback) for path, text in both]
+        well = Wait("it", self.fallback.well, 0.3, fallback=self.fallback, last=True)
+        return [*steps, well] if wait else steps
+
+    def holds(self) -> tuple[str, ...]:
+        return tuple(Path(path).read_text() for path in self.fallback.paths)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path)
+
+
+def _restored(answers: Sequence[batch.Answer]) -> batch.Restored:
+    (answer,) = (answer for answer in answers if isinstance(answer, batch.Restored))
+    return answer
+
+
+def test_f5_the_former_files_come_back_where_the_new_ones_do_not_get_well(machine: Machine, service: Service) -> None:
+    machine.do(*service.steps("a1", "b1"))
+    answers = machine.do(*service.steps("a2", "b bad"))
+    assert _restored(answers) == batch.Restored(2, service.fallback.paths)
+    assert isinstance(answers[-1], batch.Failed)
+    assert "manifests/b" in answers[-1].text
+    assert service.holds() == ("a1", "b1")
+    assert {_mode(Path(path)) for path in service.fallback.paths} == {0o600}
+    assert {path.name for path in (service.folder / "manifests").iterdir()} == {"a", "b"}
+    assert _hows(machine.do(*service.steps("a2", "b2"))) == ["updated", "updated", None]
+
+
+def test_what_was_never_well_is_no_state_to_go_back_to(machine: Machine, service: Service) -> None:
+    machine.do(*service.steps("a bad", "b1"))
+    answers = machine.do(*service.steps("a bad too", "b1"))
+    assert [type(answer) for answer in answers] == [batch.Changed, batch.Same, batch.Failed]
+    assert service.holds() == ("a bad too", "b1")
+
+
+def test_a_run_killed_between_a_change_and_its_wait_does_not_hide_what_was_well(
+    machine: Machine, service: Service
+) -> None:
+    machine.do(*service.steps("a1", "b1"))
+    machine.do(*service.steps("a bad", "b1", wait=False))
+    answers = machine.do(*service.steps("a bad", "b bad"))
+    assert _restored(answers).files == service.fallback.paths
+    assert service.holds() == ("a1", "b1")
+
+
+def test_a_change_that_got_well_is_what_the_next_one_goes_back_to(machine: Machine, service: Service) -> None:
+    for text in ("a1", "a2"):
+        machine.do(*service.steps(text, "b1"))
+    assert not (machine.state / "kubestrap" / "former").exists()
+    (service.folder / "ill").touch()
+    answers = machine.do(*service.steps("a3", "b1"))
+    assert not any(isinstance(answer, batch.Restored) for answer in answers)
+    (service.folder / "ill").unlink()
+    machine.do(*service.steps("a bad", "b1"))
+    assert service.holds() == ("a3", "b1")
+
+
+def test_where_the_former_files_are_not_well_either_it_is_told(machine: Machine, service: Service) -> None:
+    machine.do(*service.steps("a1", "b1"))
+    machine.do(*service.steps("a bad", "b1", wait=False))
+    (service.folder / "ill").touch()
+    answers = machine.do(*service.steps("a bad", "b1"))
+    assert _restored(answers) == batch.Restored(2, service.fallback.paths[:1], "it does not get well")
+    assert service.holds() == ("a1", "b1")
+    (service.folder / "ill").unlink()
+    assert _hows(machine.do(*service.steps("a1", "b1"))) == [None, None, None]
+
+
+def test_what_was_kept_is_for_root_alone(machine: Machine, service: Service) -> None:
+    machine.do(*service.steps("a1", "b1"))
+    machine.do(*service.steps("a2", "b1", wait=False))
+    assert _mode(machine.state / "kubestrap" / "former") == 0o600
 
 
 def test_a_binary_is_asked_for_sent_and_placed_once(machine: Machine, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bootstrap.execute import Means, execute
 from bootstrap.plan import Phase, Plan, build
 from bootstrap.site import Contents, Node, Site
 from bootstrap.spec import Cluster, Host
-from bootstrap.steps import Binary, Command, File, Step, Wait
+from bootstrap.steps import Binary, Command, Fallback, File, Step, Unit, Wait
 from tests.isolated import IsolatedHost
 
 BLOB = b"blob" * 1000
@@ -163,6 +163,23 @@ def test_a_wait_in_vain_names_what_it_waited_for_and_its_limit(run: Run) -> None
     assert "it is day" in str(error)
     assert raised.value.code == 10
     assert {event.limit for event in run.events if isinstance(event, Waiting)} <= {1.2}
+
+
+def test_f5_a_failure_tells_that_the_former_file_is_back(run: Run) -> None:
+    path = run.folder / "conf"
+    well = f"! grep bad {path}"
+    former = Fallback((str(path),), well, 5, Unit("none.service"))
+    for text in ("good", "bad"):
+        steps = (File(str(path), text.encode(), fallback=former), Wait("it", well, 0.2, fallback=former, last=True))
+        phase = Phase("turn", "control-plane", lambda _, __, steps=steps: iter(steps), in_turn=True)
+        if text == "good":
+            run.do(phase, in_turn=True)
+    with pytest.raises(HostsFailed) as raised:
+        run.do(phase, in_turn=True)
+    told = str(raised.value.failures["one"])
+    assert f"waited 0.2 s for it, in vain\nbad\nThe former {path} is back, and all is well again" in told
+    assert "left as it was" in str(raised.value.failures["two"])
+    assert path.read_text() == "good"
 
 
 def test_blobs_are_sent_to_a_machine_that_lacks_them(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_token_is_written_until_there_is_a_certificate() -> None:
 
 def test_a_token_file_that_did_its_work_is_taken_away_before_the_node_is_waited_for() -> None:
     kinds = [type(step) for step in kubelet.wait_bootstrap_steps(site(), worker())]
-    assert kinds == [Wait, Absent, Wait]
+    assert kinds == [Wait, Wait, Absent, Wait]
 
 
 def test_a_kubelet_that_got_no_certificate_is_stopped_so_that_it_reads_the_new_token() -> None:
