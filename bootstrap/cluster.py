@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+from bootstrap import nodemarks
 from bootstrap.api import Api
 from bootstrap.errors import ApiError, ApiUnreachable, WaitTimedOut
 from bootstrap.steps import ApiAbsent, ApiObject, ApiStep, ApiWait, Json, NodeMarks, title
@@ -35,7 +36,12 @@ def do(step: ApiStep, api: Api, *, on_wait: OnWait = lambda _what, _elapsed, _li
             deleted = api.delete(step.api_version, step.kind, step.name, step.namespace)
             return "deleted" if deleted else None
         case NodeMarks():
-            return _mark(step, api, on_wait)
+            for again in _attempts(title(step), api, on_wait):
+                try:
+                    return nodemarks.mark(step, api)
+                except ApiError as error:
+                    again(error)
+            raise AssertionError("attempts end by raising")
         case ApiWait():
             _wait(step, api, on_wait)
             return None
@@ -66,26 +72,13 @@ def look(step: ApiStep, api: Api) -> Finding:
             found = api.get_object(step.api_version, step.kind, step.name, step.namespace)
             return Finding() if found is None else Finding("deleted", _shown(found))
         case NodeMarks():
-            node = api.get_object("v1", "Node", step.name)
-            if node is None:
+            marks = nodemarks.find(step, api)
+            if marks is None:
                 return Finding(unmet=f"there is no Node {step.name}")
-            patch = _patch(step, node)
-            if not patch:
-                return Finding()
-            before, after = _marks(node), _marks(node)
-            after["metadata"]["labels"] |= patch.get("metadata", {}).get("labels", {})
-            after["spec"] |= patch.get("spec", {})
-            return Finding(_marked(patch), before, after)
+            return Finding(marks.how, marks.before, marks.after) if marks.how else Finding()
         case ApiWait():
             answer = step.until(api.get_object(step.api_version, step.kind, step.name, step.namespace))
             return Finding() if answer is True else Finding(unmet=str(answer or "it is not so yet"))
-
-
-def _marks(node: Json) -> dict[str, Any]:
-    return {
-        "metadata": {"labels": dict(node["metadata"].get("labels") or {})},
-        "spec": {"taints": node["spec"].get("taints") or []},
-    }
 
 
 def _preview(step: ApiObject, api: Api) -> Finding:
@@ -166,52 +159,6 @@ def _current(step: ApiObject, api: Api) -> dict[str, Any] | None:
     return api.get_object(
         step.manifest["apiVersion"], step.manifest["kind"], metadata["name"], metadata.get("namespace", "")
     )
-
-
-def _mark(step: NodeMarks, api: Api, on_wait: OnWait) -> str | None:
-    for again in _attempts(title(step), api, on_wait):
-        node = api.get_object("v1", "Node", step.name)
-        if node is None:
-            raise ApiError(f"there is no Node {step.name}: it has not registered", status=HTTPStatus.NOT_FOUND)
-        patch = _patch(step, node)
-        if not patch:
-            return None
-        try:
-            api.merge_patch("v1", "Node", step.name, patch, resource_version=node["metadata"]["resourceVersion"])
-        except ApiError as error:
-            again(error)
-        else:
-            return _marked(patch)
-    raise AssertionError("attempts end by raising")
-
-
-def _patch(step: NodeMarks, node: Json) -> dict[str, Any]:
-    """Give the merge patch that makes `step` true of `node`, empty where it is."""
-    has = node["metadata"].get("labels") or {}
-    labels = {key: value for key, value in step.labels if has.get(key) != value}
-    old = node["spec"].get("taints") or []
-    taints = _taints(step, old)
-    patch: dict[str, Any] = {"metadata": {"labels": labels}} if labels else {}
-    return patch | ({"spec": {"taints": taints}} if taints != old else {})
-
-
-def _marked(patch: Json) -> str:
-    return " and ".join(word for word, part in (("labelled", "metadata"), ("tainted", "spec")) if part in patch)
-
-
-def _taints(step: NodeMarks, old: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    wanted = {(key, effect): value for key, value, effect in step.taints}
-    kept = []
-    for taint in old:
-        place = (taint["key"], taint["effect"])
-        if place in step.absent_taints and place not in wanted:
-            continue
-        value = wanted.pop(place, None)
-        kept.append(taint if value in (None, taint.get("value", "")) else {**taint, "value": value})
-    new = [
-        {"key": key, "effect": effect} | ({"value": value} if value else {}) for (key, effect), value in wanted.items()
-    ]
-    return kept + new
 
 
 def _attempts(what: str, api: Api, on_wait: OnWait) -> Iterator[Callable[[ApiError], None]]:

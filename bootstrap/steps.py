@@ -175,13 +175,15 @@ class ApiAbsent:
 class NodeMarks:
     """The Node `name` has these labels and taints, beside others. A taint is `(key, value, effect)`.
 
-    `absent_taints` are keys and effects of taints that it must not have.
+    `absent_taints` are keys and effects of taints that it must not have. `remembered` names some of those given, a
+    label by its key and a taint by `key:effect`: what was remembered of the Node and is given no more is taken away.
     """
 
     name: str
     labels: tuple[tuple[str, str], ...] = ()
     taints: tuple[tuple[str, str, str], ...] = ()
     absent_taints: tuple[tuple[str, str], ...] = ()
+    remembered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

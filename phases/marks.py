@@ -1,8 +1,8 @@
-"""Labels and taints of Nodes that a kubelet may not set itself (kubeadm: phases/markcontrolplane)."""
+"""Labels and taints of Nodes (kubeadm: phases/markcontrolplane)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from bootstrap.plan import Phase
@@ -31,31 +31,36 @@ def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
         until=_exists,
         seconds=seconds(site.cluster.timeouts.tls_bootstrap),
     )
-    labels = dict(CONTROL_PLANE_LABELS)
+    roles: dict[str, str] = {}
     absent: tuple[tuple[str, str], ...] = ()
     if "worker" in node.host.roles:
-        labels[f"{ROLE}/worker"] = ""
+        roles[f"{ROLE}/worker"] = ""
         if node.host.taints is None:
             absent = ((f"{ROLE}/control-plane", "NoSchedule"),)
-    yield NodeMarks(
-        node.name,
-        labels=tuple(sorted({**_own_labels(node), **labels}.items())),
-        taints=tuple((taint.key, taint.value, taint.effect) for taint in node.host.registration_taints),
-        absent_taints=absent,
-    )
+    yield _marks(node, {**node.host.labels, **roles}, dict(CONTROL_PLANE_LABELS), absent)
 
 
 def worker_steps(site: Site, node: Node) -> Iterator[Step]:
-    """Label the worker's Node with its role, where the operator has the right to."""
+    """Label and taint the worker's Node, where the operator has the right to."""
     if site.admin:
-        labels = {**_own_labels(node), f"{ROLE}/worker": ""}
-        yield NodeMarks(node.name, labels=tuple(sorted(labels.items())))
+        yield _marks(node, node.host.labels, {f"{ROLE}/worker": ""})
 
 
-def _own_labels(node: Node) -> dict[str, str]:
-    from bootstrap.values import kubelet_may_set
+def _marks(
+    node: Node, labels: Mapping[str, str], always: Mapping[str, str], absent: tuple[tuple[str, str], ...] = ()
+) -> NodeMarks:
+    """Give the marks of `node`: its own, which are remembered as they may go again, and those it has `always`.
 
-    return {key: value for key, value in node.host.labels.items() if not kubelet_may_set(key)}
+    All of them, though a kubelet gives its Node most of them: it does so only when it registers.
+    """
+    taints = tuple((taint.key, taint.value, taint.effect) for taint in node.host.registration_taints)
+    return NodeMarks(
+        node.name,
+        labels=tuple(sorted({**labels, **always}.items())),
+        taints=taints,
+        absent_taints=absent,
+        remembered=tuple(sorted([*labels, *(f"{key}:{effect}" for key, _, effect in taints)])),
+    )
 
 
 def _exists(node: Json | None) -> bool | str:

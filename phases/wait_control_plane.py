@@ -23,6 +23,7 @@ NOTICED_SECONDS = 20
 """How long after a manifest's change its Pod may be the former one: kubelets read the folder again that often
 (`fileCheckFrequency`), whatever became of their notices. A manifest that changed in no field keeps its Pod."""
 
+_SERVED = f"{paths.PKI}/apiserver.crt"
 _CLOCK_TICKS = 100  # a second, of the times in /proc/PID/stat; the same on every Linux (USER_HZ)
 
 
@@ -102,8 +103,12 @@ def _answers_pod(pod: StaticPod) -> str:
     # With no credentials kubectl would ask for a user. As in kubeadm, it is only on the machine itself that who
     # answers is not checked: controller-manager and scheduler have certificates that nobody signed. Of the API server
     # its own address is asked, not the endpoint's, which may be a load balancer that does not know it yet.
-    verified = "" if pod.name == static_pods.APISERVER else " --insecure-skip-tls-verify"
-    return kubelet.answer(pod.name, url, f"--kubeconfig {paths.ADMIN_CONF}{verified}")
+    verified = "--insecure-skip-tls-verify"
+    if pod.name == static_pods.APISERVER:
+        # It takes a new certificate from its file without a restart. Trusting that one alone proves that it has.
+        served = dict(pod.flags)["tls-cert-file"]
+        verified = f"--certificate-authority {served}" if served == _SERVED else ""
+    return kubelet.answer(pod.name, url, f"--kubeconfig {paths.ADMIN_CONF} {verified}".rstrip())
 
 
 # `containers` leaves out those of a former Pod: such a one may answer, well and steady, until the kubelet notices.

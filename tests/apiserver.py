@@ -98,7 +98,7 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     both = dict(old)
     for key, value in new.items():
         both[key] = merge(both.get(key) or {}, value) if isinstance(value, dict) else value
-    return both
+    return {key: value for key, value in both.items() if value is not None}
 
 
 @contextmanager

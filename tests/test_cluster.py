@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bootstrap.api import Api
-from bootstrap.cluster import do
-from bootstrap.errors import ApiError, WaitTimedOut
+from bootstrap.cluster import do, look
+from bootstrap.errors import ApiError, ApiUnreachable, WaitTimedOut
 from bootstrap.steps import ApiAbsent, ApiObject, ApiWait, Json, NodeMarks
 from bootstrap.transport.local import LocalHost
 from tests.apiserver import Answer, ApiServer, Request, pki, serving, status
@@ -144,6 +144,61 @@ def test_a_taint_of_another_value_is_changed_and_an_unwanted_one_goes(server: Ap
         {"key": TAINT[0], "effect": "NoExecute"},
     ]
     assert do(step, api) is None
+
+
+def remembered(server: ApiServer) -> list[str]:
+    found = server.objects.get("/api/v1/namespaces/kube-system/configmaps/kubestrap-node-n1")
+    return found["data"]["marks"].split() if found else []
+
+
+def test_marks_that_were_given_and_are_given_no_more_go_and_those_of_others_stay(server: ApiServer, api: Api) -> None:
+    node(server, {"key": "theirs", "effect": "NoExecute"}, theirs="x")
+    rack, zone, gpu = ("rack", "r1"), ("zone", "z1"), ("gpu", "", "NoSchedule")
+    do(NodeMarks("n1", (ROLE, rack, zone), (gpu,), remembered=("rack", "zone", "gpu:NoSchedule")), api)
+    assert remembered(server) == ["gpu:NoSchedule", "rack", "zone"]
+    step = NodeMarks("n1", (ROLE, zone), remembered=("zone",))
+    assert look(step, api).after == {
+        "metadata": {"labels": {"theirs": "x", ROLE[0]: "", "zone": "z1"}},
+        "spec": {"taints": [{"key": "theirs", "effect": "NoExecute"}]},
+    }
+    assert do(step, api) == "labelled and tainted"
+    assert server.objects[NODE]["metadata"]["labels"] == {"theirs": "x", ROLE[0]: "", "zone": "z1"}
+    assert server.objects[NODE]["spec"]["taints"] == [{"key": "theirs", "effect": "NoExecute"}]
+    assert remembered(server) == ["zone"]
+    assert do(step, api) is None
+    assert do(NodeMarks("n1", (ROLE,)), api) == "labelled"
+    assert remembered(server) == []
+
+
+def test_what_a_kubelet_gave_its_node_itself_is_remembered_too(server: ApiServer, api: Api) -> None:
+    node(server, rack="r1")
+    step = NodeMarks("n1", (("rack", "r1"),), remembered=("rack",))
+    assert (do(step, api), do(step, api)) == ("remembered", None)
+
+
+def test_a_run_killed_before_it_marks_a_node_leaves_nothing_that_the_next_does_not_know_of(
+    server: ApiServer, api: Api
+) -> None:
+    node(server)
+
+    def cut(request: Request) -> str | None:
+        return "hang up" if request.method == "PATCH" and request.path == NODE else None
+
+    server.before = cut
+    with pytest.raises(ApiUnreachable):
+        do(NodeMarks("n1", (("rack", "r1"),), remembered=("rack",)), api)
+    assert remembered(server) == ["rack"]
+    server.before = lambda _: None
+    assert do(NodeMarks("n1"), api) == "remembered"
+    assert remembered(server) == []
+
+
+def test_what_is_remembered_of_a_former_node_of_the_name_does_not_count(server: ApiServer, api: Api) -> None:
+    node(server)
+    do(NodeMarks("n1", (("rack", "r1"),), remembered=("rack",)), api)
+    server.put(NODE, {"kind": "Node", "metadata": {"name": "n1", "uid": "new", "labels": {"rack": "x"}}, "spec": {}})
+    do(NodeMarks("n1"), api)
+    assert server.objects[NODE]["metadata"]["labels"] == {"rack": "x"}
 
 
 def test_marks_survive_another_writer_at_the_same_moment(server: ApiServer, api: Api) -> None:

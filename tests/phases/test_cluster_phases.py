@@ -128,11 +128,24 @@ def test_a_node_is_marked_when_it_is_there() -> None:
     assert wait.until(None) == "there is no such Node yet"
 
 
-def test_a_worker_gets_its_role_and_the_labels_its_kubelet_may_not_set() -> None:
-    worker = node("worker", "worker", labels={"node-role.kubernetes.io/edge": "", "example.com/rack": "r1"})
+def test_a_worker_gets_its_role_and_all_that_its_kubelet_gave_it_when_it_registered() -> None:
+    labels = {"node-role.kubernetes.io/edge": "", "example.com/rack": "r1"}
+    worker = node("worker", "worker", labels=labels, taints=[{"key": "gpu", "value": "a", "effect": "NoSchedule"}])
     (mark,) = marks.worker_steps(site(worker), worker)
     assert isinstance(mark, NodeMarks)
-    assert dict(mark.labels) == {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/worker": ""}
+    assert dict(mark.labels) == {**labels, "node-role.kubernetes.io/worker": ""}
+    assert mark.taints == (("gpu", "a", "NoSchedule"),)
+    assert mark.remembered == ("example.com/rack", "gpu:NoSchedule", "node-role.kubernetes.io/edge")
+
+
+def test_a_control_plane_that_is_a_worker_no_more_is_known_by_what_is_remembered() -> None:
+    both, alone = (node("cp", "control-plane", *more) for more in (("worker",), ()))
+    (_, first), (_, then) = (tuple(marks.control_plane_steps(site(each), each)) for each in (both, alone))
+    assert isinstance(first, NodeMarks)
+    assert isinstance(then, NodeMarks)
+    assert first.remembered == ("node-role.kubernetes.io/worker",)
+    assert then.remembered == ("node-role.kubernetes.io/control-plane:NoSchedule",)
+    assert "node-role.kubernetes.io/worker" not in dict(then.labels)
 
 
 def test_without_rights_a_worker_is_not_marked() -> None:
