@@ -74,7 +74,9 @@ def _of_file(step: File, kind: str, value: str, held: Mapping[str, bytes]) -> st
     if step.data.startswith(_PUBLIC):
         new = "new key" if b"PUBLIC KEY" in step.data[:40] else "new certificate"
         told = f"sha256:{hashlib.sha256(base64.b64decode(value)).hexdigest()}" if kind == "text" else _told(kind, value)
-        return f"{told} -> {new if drawn else f'sha256:{hashlib.sha256(step.data).hexdigest()}'}"
+        if not drawn:
+            return f"{told} -> sha256:{hashlib.sha256(step.data).hexdigest()}"
+        return f"{told} -> {new}{_renamed(base64.b64decode(value), step.data) if kind == 'text' else ''}"
     before = base64.b64decode(value) if kind == "text" else b""
     try:
         told = unified(before.decode().splitlines(), step.data.decode().splitlines(), step.path)
@@ -84,6 +86,16 @@ def _of_file(step: File, kind: str, value: str, held: Mapping[str, bytes]) -> st
         return f"{_told(kind, value)} -> file\n{told}".rstrip()
     # Only the end of the last line differs, or it is no text.
     return told or f"{_told(kind, value)} -> sha256:{hashlib.sha256(step.data).hexdigest()}"
+
+
+def _renamed(before: bytes, after: bytes) -> str:
+    """Say which names a certificate has that the one before had not, and the other way round."""
+    from bootstrap import pki
+
+    had, has = pki.names_of(before), pki.names_of(after)
+    added, gone = [name for name in has if name not in had], [name for name in had if name not in has]
+    told = (("also for", added), ("no more for", gone))
+    return "".join(f", {word} {', '.join(names)}" for word, names in told if names)
 
 
 def _told(kind: str, value: str) -> str:

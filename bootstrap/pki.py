@@ -293,6 +293,16 @@ def covers(certificate: x509.Certificate, subject: Subject, now: datetime.dateti
     return usages >= {_USAGES[usage] for usage in subject.usages} and names >= set(subject.names)
 
 
+def names_of(pem: bytes) -> tuple[str, ...]:
+    """Give the alternative names of a certificate, as texts; none of what is no certificate."""
+    certificate = read_certificate(pem)
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value if certificate else ()
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in found)
+
+
 def matches(key: Key, certificate: x509.Certificate) -> bool:
     """Say whether `certificate` is for `key`."""
     return _public(key) == certificate.public_key().public_bytes(

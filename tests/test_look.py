@@ -248,6 +248,15 @@ def test_keys_that_a_run_would_draw_are_told_so_and_kept_ones_are_not(machine: M
     assert _differences(machine.look(ca)) == ["nothing -> new certificate"]
 
 
+def test_names_that_a_new_certificate_has_more_or_less_are_told(machine: Machine) -> None:
+    path = machine.folder / "apiserver.crt"
+    path.write_bytes(pki("apiserver.crt"))
+    (told,) = _differences(machine.look(File(str(path), pki("etcd/server.crt"))))
+    assert ", also for localhost, ::1, no more for " in told
+    (told,) = _differences(machine.look(File(str(path), pki("apiserver.crt") + b"\n")))
+    assert told.endswith(" -> new certificate")
+
+
 def test_a_look_holds_no_function_that_changes_a_machine() -> None:
     for step in (File("/x", b""), Command("x", "rm -rf /x", "false", b"stdin")):
         tar = batch.compile_looks([step])
