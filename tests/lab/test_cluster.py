@@ -1,6 +1,6 @@
 """`init` and `join` on real machines: a control plane and two workers, shared with the other files of this folder.
 
-Costs, beside the shared cluster (about 2 min): 3 min.
+Costs, beside the shared cluster (about 2 min): 5 min.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -355,3 +356,106 @@ def test_json_lines_are_all_of_stdout_and_a_log_without_secrets_stays(cluster: C
     secrets = [line.split()[-1] for line in keys.splitlines() if line and not line.startswith("-----")]
     assert len(secrets) > 10
     assert not [secret for secret in secrets if secret in logged + ran.stdout + ran.stderr]
+
+
+def _running(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """Give, of each machine, the containers that run and the kubelet's process."""
+    kubelet = "systemctl show --property MainPID --value kubelet"
+    return {name: {**cluster.containers(name), "kubelet": cluster.on(name, kubelet).strip()} for name in EVERY}
+
+
+def _anew(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """List what runs on each machine that did not run before: kinds of Pods, and `kubelet`."""
+    return {
+        name: sorted(
+            {
+                re.sub(r"^[^/]*/([a-z-]*[a-z]).*", r"\1", what)
+                for what, running in after[name].items()
+                if running not in before[name].values()
+            }
+        )
+        for name in EVERY
+    }
+
+
+def test_f5_changed_labels_and_taints_reach_nodes_that_are_there_and_restart_nothing(cluster: Cluster) -> None:
+    def marked(data: dict[str, Any]) -> None:
+        data["hosts"][0]["labels"] = {"example.com/rack": "r1"}
+        taint = {"key": "example.com/gpu", "effect": "PreferNoSchedule"}
+        data["hosts"][1] |= {"labels": {"example.com/rack": "r2"}, "taints": [taint]}
+
+    cluster.wait_ready(EVERY)
+    test_system_pods_are_rolled_out(cluster)
+    before = _running(cluster)
+    cluster.write_inventory(EVERY, marked)
+    try:
+        shown = cluster.kubestrap("diff", "join").stdout
+        assert "labels and taints of Node worker1: labelled and tainted" in shown
+        assert "+    example.com/rack: r2" in shown
+        flags = f"{paths.KUBELET_FLAGS}: updated"
+        marks = "labels and taints of Node"
+        assert changes(cluster.kubestrap("init").stderr) == [flags, f"{marks} cp1: labelled"]
+        assert changes(cluster.kubestrap("join").stderr) == [flags, f"{marks} worker1: labelled and tainted"]
+        cluster.kubestrap("verify", "--only", "node-labels,node-taints")
+        cluster.kubectl("label node worker1 example.com/theirs=x")
+    finally:
+        cluster.write_inventory(EVERY)
+    assert changes(cluster.kubestrap("init").stderr) == [flags, f"{marks} cp1: labelled"]
+    assert changes(cluster.kubestrap("join").stderr) == [flags, f"{marks} worker1: labelled and tainted"]
+    node = cluster.get("node worker1")
+    assert "taints" not in node["spec"]
+    ours = {key for key in node["metadata"]["labels"] if key.startswith("example.com/")}
+    assert ours == {"example.com/theirs"}
+    assert _running(cluster) == before
+
+
+def test_f5_a_changed_san_kubelet_and_add_on_restart_only_what_must_be(cluster: Cluster) -> None:
+    def changed(data: dict[str, Any]) -> None:
+        data["cluster"]["apiServer"] = {"certSANs": ["api.example.com"]}
+        data["cluster"].setdefault("kubelet", {}).setdefault("config", {})["maxPods"] = 99
+        data["cluster"].setdefault("kubeProxy", {}).setdefault("config", {})["oomScoreAdj"] = -998
+
+    before = _running(cluster)
+    cluster.write_inventory(EVERY, changed)
+    try:
+        shown = cluster.kubestrap("diff", "init").stdout
+        for told in ("also for api.example.com", "+maxPods: 99", "oomScoreAdj: -998"):
+            assert told in shown
+        told = changes(cluster.kubestrap("init").stderr)
+        assert told == [
+            f"{paths.PKI}/apiserver.crt: updated",
+            f"{paths.KUBELET_CONFIG}: updated",
+            "kubelet.service: restarted",
+            "ConfigMap kube-system/kubeadm-config: configured",
+            "ConfigMap kube-system/kubelet-config: configured",
+            "ConfigMap kube-system/kube-proxy: configured",
+            "DaemonSet kube-system/kube-proxy: configured",
+        ]
+        address = cluster.lab.machine("cp1").address
+        served = f"--server https://{address}:6443 --tls-server-name api.example.com get --raw /readyz"
+        assert cluster.kubectl(served) == "ok"
+        kubelet = [f"{paths.KUBELET_CONFIG}: updated", "kubelet.service: restarted"]
+        assert changes(cluster.kubestrap("join").stderr) == [*kubelet, *kubelet]
+        cluster.kubectl("-n kube-system rollout status daemonset/kube-proxy --timeout=300s", seconds=360)
+        assert _anew(before, _running(cluster)) == {key: ["kube-proxy", "kubelet"] for key in EVERY}
+        # One that a kubelet does not start with: the former comes back, and the other worker is not touched.
+        before = _running(cluster)
+        cluster.write_inventory(EVERY, _unfit(changed))
+        told = cluster.kubestrap("join", status=1).stderr
+        assert "worker2: phase kubelet-wait-bootstrap" in told
+        assert f"The former {paths.KUBELET_CONFIG} is back, and all is well again" in told
+        assert _anew(before, _running(cluster)) == {"cp1": [], "worker1": [], "worker2": ["kubelet"]}
+    finally:
+        cluster.write_inventory(EVERY)
+        cluster.kubestrap("init")
+        cluster.kubestrap("join")
+    cluster.kubectl("-n kube-system rollout status daemonset/kube-proxy --timeout=300s", seconds=360)
+    assert changes(cluster.kubestrap("join").stderr) == []
+
+
+def _unfit(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def changed(data: dict[str, Any]) -> None:
+        change(data)
+        data["hosts"][2]["kubelet"] = {"config": {"maxOpenFiles": -1}}
+
+    return changed
