@@ -377,6 +377,17 @@ def test_the_port_of_a_workers_proxy_is_free_or_its_own(machine: Machine) -> Non
     assert machine.examine(WORKER, workflow="join", proxied=True).problems == ()
 
 
+def test_a_control_planes_ports_behind_a_virtual_address_are_free_or_its_own_proxys(machine: Machine) -> None:
+    virtual = Cluster.model_validate({"endpoint": {"kind": "vip", "address": "192.0.2.100"}})
+    machine.listen(8443, 77, "haproxy")
+    machine.listen(8404, 77, "haproxy", address="0100007F")
+    assert machine.found() == []
+    assert machine.found(WORKER, virtual, "join") == []
+    assert machine.found(cluster=virtual) == [("error", "Port-8443"), ("error", "Port-8404")]
+    machine.receipt("/etc/kubernetes/manifests/kubestrap-proxy.yaml")
+    assert machine.found(cluster=virtual) == []
+
+
 def test_f12_a_file_system_that_is_mounted_read_only_is_no_place_to_write_to(machine: Machine) -> None:
     machine.write(
         "proc/mounts",

@@ -6,11 +6,13 @@ import datetime
 import socket
 from pathlib import Path
 
+import pytest
+
 from bootstrap import kubeconfig, paths
 from bootstrap.errors import HostError
-from bootstrap.run import strangers_at_the_endpoint
+from bootstrap.run import operators_kubeconfig, strangers_at_the_endpoint
 from bootstrap.site import Node
-from bootstrap.spec import Cluster
+from bootstrap.spec import Cluster, Inventory
 from bootstrap.spec import Host as Machine
 from bootstrap.transport.local import LocalHost
 from tests import apiserver
@@ -38,3 +40,18 @@ def test_f35_an_endpoint_at_which_nobody_answers_yet_is_none(tmp_path: Path) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert strangers_at_the_endpoint(HOSTS, at(port), {"cp1": {f"{paths.PKI}/ca.crt": apiserver.pki("ca.crt")}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "server"),
+    [
+        ({"kind": "local-proxy"}, "https://192.0.2.1:6443"),
+        ({"kind": "external", "name": "api.example.com"}, "https://api.example.com:6443"),
+        ({"kind": "vip", "address": "192.0.2.100"}, "https://192.0.2.100:8443"),
+    ],
+)
+def test_the_operators_kubeconfig_names_what_he_can_reach(endpoint: dict[str, str], server: str) -> None:
+    host = Machine.model_validate({"name": "cp1", "address": "192.0.2.1", "roles": ["control-plane"]})
+    inventory = Inventory.model_validate({"cluster": {"endpoint": endpoint}, "hosts": [host]})
+    made = operators_kubeconfig(inventory, Node(host, "192.0.2.1"), apiserver.files()[paths.ADMIN_CONF])
+    assert kubeconfig.parse(made, "made").server == server
