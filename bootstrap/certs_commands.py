@@ -38,10 +38,16 @@ def upload(
 
     from bootstrap import certificate_key, uploading, userfiles
     from bootstrap import inventory as inventories
+    from bootstrap.errors import ConfigError
     from bootstrap.run import reached_control_plane
 
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
+    if read.cluster.ca_directory:
+        raise ConfigError(
+            "cluster.certificateAuthority.kind is operator: the keys of the CAs do not leave "
+            f"{read.cluster.ca_directory}, and control planes join by the inventory alone"
+        )
     key = certificate_key.make()
     output.secrets.learn(str(key).encode())
     with reached_control_plane(read) as control_plane, control_plane.api() as api:

@@ -390,6 +390,11 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
         resolved_path = resolved(cluster.bundle.path, ("cluster", "bundle", "path"))
         bundle = cluster.bundle.model_copy(update={"path": resolved_path})
         cluster = cluster.model_copy(update={"bundle": bundle})
+    if cluster.certificate_authority.kind == "operator":
+        given_directory = cluster.certificate_authority.directory
+        directory = resolved(given_directory, ("cluster", "certificateAuthority", "directory"))
+        authority = cluster.certificate_authority.model_copy(update={"directory": directory})
+        cluster = cluster.model_copy(update={"certificate_authority": authority})
     if cluster.etcd.external is not None:
         place = ("cluster", "etcd", "external")
         given = cluster.etcd.external

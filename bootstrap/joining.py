@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import yaml
 
-from bootstrap import discovery, kubeconfig, lock, members, paths, phases, plan, run, tokens
+from bootstrap import ca_directory, discovery, kubeconfig, lock, members, paths, phases, plan, run, tokens
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
 from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem, words
@@ -95,7 +95,9 @@ def join(
         with control_plane.api() as api:
             failures |= _strangers(api, nodes, control_plane.ca)
             nodes = [node for node in nodes if node.name not in failures]
-            with way.token(api, any(not _has_joined(node) for node in nodes)) as token:
+            files = _kubelet_files(inventory, control_plane, nodes)
+            request.secrets.learn(*(data for held in files.values() for data in held.values()))
+            with way.token(api, any(not _has_joined(node) and node.name not in files for node in nodes)) as token:
                 request.secrets.learn(str(token or "").encode())
                 failures |= _unreaching(connections, nodes, control_plane)
                 nodes = [node for node in nodes if node.name not in failures]
@@ -103,6 +105,7 @@ def join(
                     inventory.cluster,
                     (*everyone, *nodes),
                     bundle.contents,
+                    files,
                     joining=_invited(api, inventory, control_plane, token),
                     endpoint_address=control_plane.node.address,
                 )
@@ -124,6 +127,11 @@ def join_invited(
     Discovery is kubeadm's, made from each joining machine. What takes admin rights is left as commands.
     """
     way = way or DOING
+    if inventory.cluster.ca_directory:
+        raise ConfigError(
+            "cluster.certificateAuthority.kind is operator: nobody in the cluster signs what a kubelet asks for by its "
+            "token; join without --server, on the machine that holds the CA's key"
+        )
     workers = _workers(inventory, request)
     workflow = request.phases(phases.JOIN)
     bundle = bundle_of(inventory)
@@ -295,8 +303,8 @@ def _no_token(_: Api, needed: bool) -> Iterator[Token | None]:
     yield Token("", "") if needed else None
 
 
-DOING = Way(run.DOING.walk, run.DOING.lease, _token)
-LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, _no_token)
+DOING = Way(run.DOING.walk, run.DOING.lease, run.DOING.keep, _token)
+LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, run.LOOKING.keep, _no_token)
 """The way of a dry run: nothing is changed, neither on machines nor in the cluster."""
 
 
@@ -314,6 +322,17 @@ def _invited(api: Api, inventory: Inventory, control_plane: ControlPlane, token:
         kubelet_config=yaml.safe_load(found["data"]["kubelet"]),
         dns_domain=inventory.cluster.networking.dns_domain,
     )
+
+
+def _kubelet_files(
+    inventory: Inventory, control_plane: ControlPlane, nodes: Sequence[Node]
+) -> Mapping[str, Mapping[str, bytes]]:
+    """Give what kubelets need of the operator's CA, where nobody in the cluster signs their certificates."""
+    cluster = inventory.cluster
+    if not cluster.ca_directory:
+        return {}
+    kept = ca_directory.read(cluster)
+    return kubeconfig.kubelet_files(cluster, nodes, control_plane.ca, kept, datetime.datetime.now(datetime.UTC))
 
 
 def _unreaching(

@@ -18,9 +18,11 @@ import yaml
 from bootstrap import paths, pki
 from bootstrap.errors import ConfigError, PkiRefused
 from bootstrap.site import Node, Token
-from bootstrap.spec import Cluster
+from bootstrap.spec import Cluster, seconds
 
 BOOTSTRAP_USER = "tls-bootstrap-token-user"
+RENEWED_BEFORE = datetime.timedelta(days=30)
+"""How long before its end a kubelet's certificate is issued anew that only the operator's CA can sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +77,24 @@ class Kubeconfig:
 
 
 def site_files(
-    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, *, first: str = ""
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    now: datetime.datetime,
+    *,
+    first: str = "",
+    kept: Mapping[str, bytes] | None = None,
 ) -> Mapping[str, Mapping[str, bytes]]:
     """Give the PKI files and the kubeconfigs of each control-plane host, by host name and absolute path.
 
     To be written in this order (`pki.complete` says why). A kubeconfig that a host holds is kept, byte for byte,
     where it names the wanted server and this cluster's CA, and its certificate is good or is the kubelet's own;
     else it is made anew, which loses nothing that our CA could not give again. What one host alone is given, is given
-    to `first`, by default the first of `nodes`.
+    to `first`, by default the first of `nodes`. Where the operator keeps the keys of the CAs, they are in `kept`
+    (`pki.operators`), and kubelets get their certificates here, as `kubelet_files` says.
 
     Raises `PkiRefused` with every problem of the whole PKI.
     """
-    gathered = pki.gather(cluster, nodes, now)
+    gathered = pki.gather(cluster, nodes, now, kept=kept)
     masters = [node for node in nodes if node.host.is_control_plane]
     authority = gathered.authorities.get("ca")
     for node in masters if authority else ():
@@ -94,16 +102,65 @@ def site_files(
         for row in ROWS:
             if row.first_only and node.name != (first or masters[0].name) and row.path not in node.facts.files:
                 continue
+            if row.path == paths.KUBELET_CONF and cluster.ca_directory:
+                issued = _kubelet_files(cluster, node, authority, now, own_server(cluster, node))
+                gathered.files[node.name] |= issued
+                if not issued:
+                    gathered.problems.append(pki.unsigned(cluster, node.name, paths.KUBELET_CLIENT_ISSUED, "ca"))
+                continue
             held = node.facts.files.get(row.path)
             if held is not None and _is_good(held, row, cluster, node, authority, now):
                 gathered.files[node.name][row.path] = held
             elif authority.key is None:
-                gathered.problems.append(pki.unsigned(node.name, row.path, "ca"))
+                gathered.problems.append(pki.unsigned(cluster, node.name, row.path, "ca"))
             else:
                 gathered.files[node.name][row.path] = _make(row, cluster, node, authority, now)
     if gathered.problems:
         raise PkiRefused(gathered.problems)
     return gathered.files
+
+
+def kubelet_files(
+    cluster: Cluster, nodes: Sequence[Node], ca: bytes, kept: Mapping[str, bytes], now: datetime.datetime
+) -> Mapping[str, Mapping[str, bytes]]:
+    """Give workers their kubelets' certificates and kubeconfigs, by host and path, where the operator keeps the CAs.
+
+    Nobody in the cluster could sign what a kubelet asks for. The certificate that a worker holds is kept until
+    `RENEWED_BEFORE` its end, or a third of its time where that is shorter. `ca` is the cluster's certificate, and its
+    key is in `kept`. Raises `PkiRefused`.
+    """
+    authority = pki.authority("ca", ca, kept)
+    server = endpoint(cluster)
+    files = {node.name: _kubelet_files(cluster, node, authority, now, server) for node in nodes}
+    lacking = [name for name, issued in files.items() if not issued]
+    if lacking:
+        raise PkiRefused([pki.unsigned(cluster, name, paths.KUBELET_CLIENT_ISSUED, "ca") for name in lacking])
+    return files
+
+
+def _kubelet_files(
+    cluster: Cluster, node: Node, authority: pki.Authority, now: datetime.datetime, server: str
+) -> dict[str, bytes]:
+    subject = pki.Subject(f"system:node:{node.name}", ("client",), "system:nodes")
+    held = node.facts.files.get(paths.KUBELET_CLIENT_ISSUED, b"")
+    certificate, key = pki.read_certificate(held), pki.read_key(held)
+    renewal = min(RENEWED_BEFORE, datetime.timedelta(seconds=seconds(cluster.certificate_validity_period)) / 3)
+    good = (
+        certificate is not None
+        and key is not None
+        and pki.matches(key, certificate)
+        and pki.signed_by(certificate, authority.certificate)
+        and pki.covers(certificate, subject, now + renewal)
+    )
+    if not good:
+        if authority.key is None:
+            return {}
+        new = pki.new_key(cluster.encryption_algorithm)
+        held = pki.certificate_pem(pki.issue(subject, new, authority, cluster, now)) + pki.key_pem(new)
+    return {
+        paths.KUBELET_CLIENT_ISSUED: held,
+        paths.KUBELET_CONF: kubelet_finalized(cluster, node, authority.pem, server=server),
+    }
 
 
 def own_server(cluster: Cluster, node: Node) -> str:
@@ -122,13 +179,13 @@ def bootstrap_kubelet(server: str, ca: bytes, token: Token) -> bytes:
     return _dump("kubernetes", server, ca, BOOTSTRAP_USER, {"token": str(token)})
 
 
-def kubelet_finalized(cluster: Cluster, node: Node, ca: bytes) -> bytes:
-    """Give the kubelet.conf of a control-plane node whose kubelet renews its certificate by itself.
+def kubelet_finalized(cluster: Cluster, node: Node, ca: bytes, *, server: str = "") -> bytes:
+    """Give the kubelet.conf that points to the certificate in the kubelet's own folder, current at any time.
 
-    Certificate and key are the file that the kubelet keeps current (kubeadm's phase `kubelet-finalize`).
+    It asks the node's own API server (kubeadm's phase `kubelet-finalize`), or `server` where one is given.
     """
     user = {"client-certificate": paths.KUBELET_CLIENT_CERT, "client-key": paths.KUBELET_CLIENT_CERT}
-    return _dump(cluster.name, own_server(cluster, node), ca, f"system:node:{node.name}", user)
+    return _dump(cluster.name, server or own_server(cluster, node), ca, f"system:node:{node.name}", user)
 
 
 def for_operator(admin_conf: bytes, name: str, *, server: str | None = None) -> bytes:

@@ -80,7 +80,7 @@ def unseen(inventory: Inventory) -> Site:
         kubelet_config=kubelet.cluster_config(cluster),
         dns_domain=cluster.networking.dns_domain,
     )
-    files = {node.name: _Unseen() for node in nodes}
+    files = dict.fromkeys((*(machine.name for machine in inventory.hosts), ANY), _Unseen())
     address = nodes[0].address if nodes else ""
     return Site(cluster, nodes, _contents(cluster), files, joining, endpoint_address=address)
 

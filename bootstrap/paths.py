@@ -18,6 +18,7 @@ KUBELET_CONFIG = f"{KUBELET}/config.yaml"
 KUBELET_INSTANCE_CONFIG = f"{KUBELET}/instance-config.yaml"
 KUBELET_FLAGS = f"{KUBELET}/kubeadm-flags.env"
 KUBELET_CLIENT_CERT = f"{KUBELET}/pki/kubelet-client-current.pem"
+KUBELET_CLIENT_ISSUED = f"{KUBELET}/pki/kubelet-client-issued.pem"
 KUBELET_UNIT = "/etc/systemd/system/kubelet.service"
 KUBELET_DROP_IN = "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf"
 

@@ -20,8 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bootstrap import paths
 from bootstrap.errors import PkiProblem, PkiRefused
-from bootstrap.site import Node
-from bootstrap.spec import Cluster, KeyAlgorithm
+from bootstrap.site import Facts, Node
+from bootstrap.spec import Cluster, Host, KeyAlgorithm
 from bootstrap.values import ip_address, seconds
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -150,20 +150,71 @@ def complete(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) ->
     return gathered.files
 
 
-def gather(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) -> Gathered:
-    """Do what `complete` does, with the problems as a part of the result, and the CAs to go on with."""
+def gather(
+    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, *, kept: Mapping[str, bytes] | None = None
+) -> Gathered:
+    """Do what `complete` does, with the problems as a part of the result, and the CAs to go on with.
+
+    Where the operator keeps the keys of the CAs, they come from `kept` (`operators`), and no host shall hold them.
+    """
     masters = [node for node in nodes if node.host.is_control_plane]
     gathered = Gathered({node.name: {} for node in masters})
-    own_etcd = cluster.etcd.external is None
-    for ca in CAS:
-        if own_etcd or not ca.etcd:
-            _gather_ca(gathered, cluster, masters, ca, now)
+    for ca in _cas(cluster):
+        _gather_ca(gathered, cluster, [*masters, *_keepers(gathered, cluster, kept or {})], ca, now)
+    if cluster.ca_directory:
+        del gathered.files[cluster.ca_directory]
+        for files in gathered.files.values():
+            for ca in _cas(cluster):
+                files.pop(f"{paths.PKI}/{ca.name}.key", None)
     for leaf in LEAVES:
         if leaf.ca in gathered.authorities:
             for node in masters:
                 _gather_leaf(gathered, cluster, node, leaf, now)
     _gather_service_account(gathered, cluster, masters)
     return gathered
+
+
+def operators(
+    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, kept: Mapping[str, bytes]
+) -> Mapping[str, bytes]:
+    """Give the CAs' files for the operator to keep, by the path that they would have on a machine.
+
+    They are what he holds (`kept`) or a control-plane host does, and new ones where nobody holds any; each key comes
+    before its certificate. Raises `PkiRefused` as `complete` does.
+    """
+    masters = [node for node in nodes if node.host.is_control_plane]
+    gathered = Gathered({node.name: {} for node in masters})
+    (keeper,) = _keepers(gathered, cluster, kept)
+    for ca in _cas(cluster):
+        _gather_ca(gathered, cluster, [*masters, keeper], ca, now)
+    if gathered.problems:
+        raise PkiRefused(gathered.problems)
+    return gathered.files[keeper.name]
+
+
+def _keepers(gathered: Gathered, cluster: Cluster, kept: Mapping[str, bytes]) -> list[Node]:
+    """Give the operator's folder as one more holder of CAs, where the cluster has it."""
+    if not cluster.ca_directory:
+        return []
+    host = Host.model_construct(name=cluster.ca_directory, roles=("control-plane",))
+    gathered.files.setdefault(host.name, {})
+    return [Node(host, "", Facts(files=kept))]
+
+
+def _cas(cluster: Cluster) -> list[Ca]:
+    return [ca for ca in CAS if cluster.etcd.external is None or not ca.etcd]
+
+
+def authority(name: str, certificate: bytes, files: Mapping[str, bytes]) -> Authority:
+    """Give the CA `name` by its certificate (PEM), with the key that is among `files` if it is the one.
+
+    Raises `PkiRefused` for what is no certificate.
+    """
+    path = f"{paths.PKI}/{name}.crt"
+    read, key = read_certificate(certificate), read_key(files.get(f"{paths.PKI}/{name}.key", b""))
+    if read is None:
+        raise PkiRefused([PkiProblem("control plane", path, "is not a certificate in PEM", _FIX_BY_HAND)])
+    return Authority(read, certificate, key if key is not None and matches(key, read) else None)
 
 
 def strangers(masters: Sequence[Node]) -> list[PkiProblem]:
@@ -381,16 +432,17 @@ def _gather_leaf(gathered: Gathered, cluster: Cluster, node: Node, leaf: Leaf, n
         files[key_path], files[crt] = keys[0][1], certificates[0][1]
         return
     if authority.key is None:
-        gathered.problems.append(unsigned(node.name, crt, leaf.ca))
+        gathered.problems.append(unsigned(cluster, node.name, crt, leaf.ca))
         return
     key = keys[0][2] if keys else new_key(cluster.encryption_algorithm)
     files[key_path] = keys[0][1] if keys else key_pem(key)
     files[crt] = certificate_pem(issue(subject, key, authority, cluster, now))
 
 
-def unsigned(host: str, path: str, ca: str) -> PkiProblem:
-    """Say that `path` must be signed, but no host has the CA's key."""
-    what = f"is missing, expired or lacks a name, and cannot be signed: no control-plane host has {ca}.key"
+def unsigned(cluster: Cluster, host: str, path: str, ca: str) -> PkiProblem:
+    """Say that `path` must be signed, but the CA's key is not where it should be."""
+    where = f"{cluster.ca_directory} does not hold" if cluster.ca_directory else "no control-plane host has"
+    what = f"is missing, expired or lacks a name, and cannot be signed: {where} {ca}.key"
     return PkiProblem(host, path, what, f"put {ca}.key back, or sign the file where the key is")
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap import kubeconfig, lock, members, paths, phases, pki, plan
+from bootstrap import ca_directory, kubeconfig, lock, members, paths, phases, pki, plan
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import Connections, connected
@@ -52,10 +52,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a command goes about its plan: `walk` takes the plan, `lease` holds the machines' locks for the command."""
+    """How a command goes about its plan: `walk` takes the plan, `lease` holds the machines' locks for the command.
+
+    `keep` puts the CAs that the operator keeps into his folder.
+    """
 
     walk: Callable[[plan.Plan, Means, Listener], None]
     lease: Callable[[str], AbstractContextManager[lock.Lease | None]]
+    keep: Callable[[Cluster, Mapping[str, bytes]], None]
 
 
 def _locked(command: str) -> AbstractContextManager[lock.Lease | None]:
@@ -66,8 +70,12 @@ def _unlocked(_: str) -> AbstractContextManager[lock.Lease | None]:
     return nullcontext()
 
 
-DOING = Way(execute, _locked)
-LOOKING = Way(look, _unlocked)
+def _not_kept(_: Cluster, __: Mapping[str, bytes]) -> None:
+    pass
+
+
+DOING = Way(execute, _locked, ca_directory.write)
+LOOKING = Way(look, _unlocked, _not_kept)
 """The way of a dry run: nothing is changed, and nobody is kept from changing anything."""
 
 
@@ -110,9 +118,10 @@ def init(
         failures = {name: error for name, error in failures.items() if name in wanted}
         everyone = members.settled(masters, gathered.nodes, cluster)
         _require_quorum(connections, gathered, inventory)
-        files = kubeconfig.site_files(
-            cluster, gathered.nodes, datetime.datetime.now(datetime.UTC), first=masters[0].name
-        )
+        now = datetime.datetime.now(datetime.UTC)
+        kept = operators_cas(cluster, gathered.nodes, now, way)
+        request.secrets.learn(*kept.values())
+        files = kubeconfig.site_files(cluster, gathered.nodes, now, first=masters[0].name, kept=kept)
         for held in files.values():
             request.secrets.learn(*held.values())
         asked = {name: host for name, host in connections.hosts.items() if name in wanted}
@@ -139,6 +148,18 @@ def init(
     if not written and lead.facts.files.get(paths.ADMIN_CONF) != admin_conf:
         return Made(b"")
     return Made(operators_kubeconfig(inventory, lead, admin_conf))
+
+
+def operators_cas(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, way: Way) -> Mapping[str, bytes]:
+    """Give the CAs that the operator keeps, new ones where nobody has any; nothing where the machines keep them.
+
+    They are in his folder before any machine is changed, where the run changes anything at all.
+    """
+    if not cluster.ca_directory:
+        return {}
+    kept = pki.operators(cluster, nodes, now, ca_directory.read(cluster))
+    way.keep(cluster, kept)
+    return kept
 
 
 def work(

@@ -168,6 +168,22 @@ class VipEndpoint(Model):
 Endpoint = Annotated[LocalProxyEndpoint | ExternalEndpoint | VipEndpoint, Field(discriminator="kind")]
 
 
+class MachinesAuthority(Model):
+    """Every control-plane host holds the keys of the cluster's CAs, as with kubeadm."""
+
+    kind: Literal["machines"] = "machines"
+
+
+class OperatorAuthority(Model):
+    """The keys of the cluster's CAs are in a folder on the operator's machine, and on no other."""
+
+    kind: Literal["operator"]
+    directory: LocalPath
+
+
+CertificateAuthority = Annotated[MachinesAuthority | OperatorAuthority, Field(discriminator="kind")]
+
+
 class Kubelet(Model):
     """Overrides for every kubelet: `config` is merged over our KubeletConfiguration, field by field."""
 
@@ -250,6 +266,7 @@ class Cluster(Model):
     encryption_algorithm: KeyAlgorithm = "ECDSA-P256"
     certificate_validity_period: Duration = "8760h"
     ca_certificate_validity_period: Annotated[Duration, Field(alias="caCertificateValidityPeriod")] = "87600h"
+    certificate_authority: CertificateAuthority = MachinesAuthority()
     api_server: ApiServer = ApiServer()
     controller_manager: Component = Component()
     scheduler: Component = Component()
@@ -267,6 +284,11 @@ class Cluster(Model):
     def endpoint_name(self) -> str:
         """The host name (or address) under which every client finds the API server."""
         return self.endpoint.name or f"api.{self.name}.{self.networking.dns_domain}"
+
+    @property
+    def ca_directory(self) -> str:
+        """The operator's folder that alone holds the keys of the CAs; empty where the control-plane hosts do."""
+        return "" if self.certificate_authority.kind == "machines" else self.certificate_authority.directory
 
     @property
     def control_plane_endpoint(self) -> str:

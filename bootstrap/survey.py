@@ -16,13 +16,14 @@ READ_BACK = (
     paths.ADMIN_CONF,
     paths.SUPER_ADMIN_CONF,
     paths.KUBELET_CONF,
+    paths.KUBELET_CLIENT_ISSUED,
     paths.CONTROLLER_MANAGER_CONF,
     paths.SCHEDULER_CONF,
     f"{paths.MANIFESTS}/etcd.yaml",
     paths.VIP_CONFIG,
 )
 """What of a control-plane machine is read back before anything new is drawn."""
-READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF, paths.PROXY_MANIFEST)
+READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF, paths.KUBELET_CLIENT_ISSUED, paths.PROXY_MANIFEST)
 """What of a worker is read back: which cluster it belongs to, if any, and how it reaches it."""
 
 _SECONDS = 60.0

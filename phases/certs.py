@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bootstrap import paths
 from bootstrap.plan import Phase
-from bootstrap.steps import Directory, File, Step
+from bootstrap.steps import Absent, Directory, File, Step
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
@@ -48,7 +48,9 @@ def _pair(file: str, what: str, *, key_may_lack: bool) -> Callable[[Site, Node],
         yield Directory(certificate.rpartition("/")[0])
         # The key first: from a key alone `pki.complete` makes its certificate, so a run killed here is finished by the
         # next. A CA whose key is kept elsewhere is in use without it (kubeadm's external CA mode).
-        if not key_may_lack or key in files:
+        if key_may_lack and site.cluster.ca_directory:
+            yield Absent(key)
+        elif not key_may_lack or key in files:
             yield File(key, files[key], mode=0o600, secret=True)
         yield File(certificate, files[certificate], mode=0o644)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bootstrap import paths
+from bootstrap.phases import kubelet
 from bootstrap.plan import Phase
 from bootstrap.steps import Directory, File, Step
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 def kubelet_steps(site: Site, node: Node) -> Iterator[Step]:
     """Write the kubeconfig by which the kubelet first comes to the API server; a good one that is there stays."""
+    if site.cluster.ca_directory:
+        yield from kubelet.issued_steps(site, node)
     # Later the kubelet renews its certificate by itself and kubelet-finalize points this file there: that is good too,
     # and was read back into the site.
     yield Directory(paths.KUBERNETES)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bootstrap import diagnosis, paths
 from bootstrap.phases.static_pods import flags
 from bootstrap.render import merge, render, to_yaml
-from bootstrap.steps import Absent, Binary, Command, Directory, Fallback, File, Step, Unit, Wait
+from bootstrap.steps import Absent, Binary, Command, Directory, Fallback, File, Link, Step, Unit, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Joining, Node, Site, Token
@@ -55,7 +55,8 @@ def cluster_config(cluster: Cluster) -> dict[str, Any]:
         "clusterDomain": cluster.networking.dns_domain,
         "healthzBindAddress": "127.0.0.1",
         "healthzPort": 10248,
-        "rotateCertificates": True,
+        # Nobody would sign what it asks for.
+        "rotateCertificates": not cluster.ca_directory,
         "staticPodPath": paths.MANIFESTS,
     }
     return merge(ours, cluster.kubelet.config)
@@ -117,9 +118,13 @@ def join_steps(site: Site, node: Node) -> Iterator[Step]:
     joining = _joining(site)
     yield Directory(paths.PKI)
     yield File(_CA, joining.ca)
-    data = _bootstrap_kubeconfig(joining.server, joining.ca, joining.token)
-    # Not unless kubelet.conf is there: the kubelet writes that one when it starts, before it has a certificate.
-    yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
+    if site.cluster.ca_directory:
+        yield from issued_steps(site, node)
+        yield File(paths.KUBELET_CONF, site.files[node.name][paths.KUBELET_CONF], mode=0o600, secret=True)
+    else:
+        data = _bootstrap_kubeconfig(joining.server, joining.ca, joining.token)
+        # Not unless kubelet.conf is there: the kubelet writes that one when it starts, before it has a certificate.
+        yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
     yield from _configured(site, node, joining.kubelet_config, register=True)
     # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
     yield _stopped("no kubelet with another token")
@@ -137,6 +142,19 @@ def fallback(site: Site, node: Node) -> Fallback:
         seconds=seconds(site.cluster.timeouts.node_ready),
         unit=unit(),
     )
+
+
+def issued_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Put the kubelet's certificate where its own would be, where nobody in the cluster signs one.
+
+    A kubelet that runs takes a new one from there by itself (client-go reloads such files).
+    """
+    yield Directory(paths.KUBELET, mode=0o700)
+    yield Directory(paths.KUBELET_CLIENT_ISSUED.rpartition("/")[0])
+    data = site.files[node.name][paths.KUBELET_CLIENT_ISSUED]
+    yield File(paths.KUBELET_CLIENT_ISSUED, data, mode=0o600, secret=True)
+    # A link, as the kubelet makes it: it would refuse to go on with a file there, were it told to rotate again.
+    yield Link(paths.KUBELET_CLIENT_CERT, paths.KUBELET_CLIENT_ISSUED)
 
 
 def wait_bootstrap_steps(site: Site, node: Node) -> Iterator[Step]:

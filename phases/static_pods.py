@@ -227,7 +227,7 @@ def controller_manager(site: Site, node: Node) -> StaticPod:
     cluster = site.cluster
     settings = cluster.controller_manager
     signing = f"{paths.PKI}/ca.key"
-    external_ca = signing not in site.files[node.name]
+    external_ca = bool(site.cluster.ca_directory) or signing not in site.files[node.name]
     defaults = {
         "allocate-node-cidrs": "true",
         "authentication-kubeconfig": paths.CONTROLLER_MANAGER_CONF,

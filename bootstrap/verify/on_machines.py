@@ -328,6 +328,8 @@ def kubelet_certificate(machine: Machine, subject: Subject) -> Iterator[str]:
 def kubelet_rotation(machine: Machine, subject: Subject) -> Iterator[str]:
     """The kubelet renews its client certificate by itself, and is not late."""
     config = _kubelet_config(machine)
+    if subject.cluster.ca_directory:
+        return  # nobody would sign a new one; when the one it has must be issued anew, `kubelet_certificate` tells
     if subject.kubelet.get("rotateCertificates", True) and not config.get("rotateCertificates"):
         yield f"rotateCertificates is not set in {paths.KUBELET_CONFIG}"
     pem = read_certificate(machine, paths.KUBELET_CLIENT_CERT)
