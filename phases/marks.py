@@ -16,6 +16,7 @@ CONTROL_PLANE_LABELS = (
     (f"{ROLE}/control-plane", ""),
     ("node.kubernetes.io/exclude-from-external-load-balancers", ""),
 )
+_USUAL_TAINT = (f"{ROLE}/control-plane", "NoSchedule")
 
 
 def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -31,13 +32,8 @@ def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
         until=_exists,
         seconds=seconds(site.cluster.timeouts.tls_bootstrap),
     )
-    roles: dict[str, str] = {}
-    absent: tuple[tuple[str, str], ...] = ()
-    if "worker" in node.host.roles:
-        roles[f"{ROLE}/worker"] = ""
-        if node.host.taints is None:
-            absent = ((f"{ROLE}/control-plane", "NoSchedule"),)
-    yield _marks(node, {**node.host.labels, **roles}, dict(CONTROL_PLANE_LABELS), absent)
+    roles = {f"{ROLE}/worker": ""} if "worker" in node.host.roles else {}
+    yield _marks(node, {**node.host.labels, **roles}, dict(CONTROL_PLANE_LABELS))
 
 
 def worker_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -46,20 +42,19 @@ def worker_steps(site: Site, node: Node) -> Iterator[Step]:
         yield _marks(node, node.host.labels, {f"{ROLE}/worker": ""})
 
 
-def _marks(
-    node: Node, labels: Mapping[str, str], always: Mapping[str, str], absent: tuple[tuple[str, str], ...] = ()
-) -> NodeMarks:
+def _marks(node: Node, labels: Mapping[str, str], always: Mapping[str, str]) -> NodeMarks:
     """Give the marks of `node`: its own, which are remembered as they may go again, and those it has `always`.
 
     All of them, though a kubelet gives its Node most of them: it does so only when it registers.
     """
-    taints = tuple((taint.key, taint.value, taint.effect) for taint in node.host.registration_taints)
+    wanted = {(taint.key, taint.effect): taint.value for taint in node.host.registration_taints}
+    lifted = node.host.is_control_plane and _USUAL_TAINT not in wanted
     return NodeMarks(
         node.name,
         labels=tuple(sorted({**labels, **always}.items())),
-        taints=taints,
-        absent_taints=absent,
-        remembered=tuple(sorted([*labels, *(f"{key}:{effect}" for key, _, effect in taints)])),
+        taints=tuple((key, value, effect) for (key, effect), value in wanted.items()),
+        absent_taints=(_USUAL_TAINT,) if lifted else (),
+        remembered=tuple(sorted([*labels, *(":".join(place) for place in wanted if place != _USUAL_TAINT)])),
     )
 
 

@@ -78,6 +78,7 @@ FIELDS = (
     (("metadata", "generation"), "counts writes"),
     (("metadata", "creationTimestamp"), "a time"),
     (("metadata", "managedFields"), "times of writes"),
+    (("metadata", "ownerReferences"), "ids"),
     (("metadata", "annotations", "deprecated.daemonset.template.generation"), "counts writes"),
     (("metadata", "annotations", "deployment.kubernetes.io/revision"), "counts writes"),
     (("metadata", "annotations", "flannel.alpha.coreos.com/backend-data"), "flannel's hardware address, at random"),

@@ -144,7 +144,7 @@ def test_a_control_plane_that_is_a_worker_no_more_is_known_by_what_is_remembered
     assert isinstance(first, NodeMarks)
     assert isinstance(then, NodeMarks)
     assert first.remembered == ("node-role.kubernetes.io/worker",)
-    assert then.remembered == ("node-role.kubernetes.io/control-plane:NoSchedule",)
+    assert then.remembered == ()
     assert "node-role.kubernetes.io/worker" not in dict(then.labels)
 
 
