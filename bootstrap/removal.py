@@ -25,7 +25,7 @@ from bootstrap.events import HostFailed, Listener, PhaseDone, PhaseStarted, Stat
 from bootstrap.execute import Means, execute
 from bootstrap.parallel import attempt
 from bootstrap.run import bundle_of
-from bootstrap.site import Site
+from bootstrap.site import Node, Site
 from bootstrap.standing import Standing, seen_from
 from bootstrap.transport.base import Host
 
@@ -108,15 +108,15 @@ def remove(
         _require_known(standing, known, everybody)
         _require_fit(standing, quorum, everybody, listener, choice)
         hosts = lease.guard(connections.hosts)
-        if not only_workers and any(each.is_in for each in everybody):
-            failures = _lead_elsewhere(standing, quorum, hosts, lease, listener)
-            for name, why in failures.items():
-                fix = f"it may ask {', '.join(names)} in vain until `kubestrap join` reaches it"
-                warn(Problem(name, "local-proxy", "warning", words(why), fix))
+        tell = Telling(standing, quorum, hosts, lease, listener, warn)
+        if not only_workers:
+            tell.workers(names)
         failures = _take_out(Taking(standing, quorum, hosts, everybody, listener, choice, check))
         fit = [each.name for each in everybody if each.host and each.name not in failures]
         done, failed = attempt(fit, lambda name: reset.clean(hosts[name], inventory.cluster, listener))
         removed.admit(standing.api, list(done))
+        if not only_workers:
+            tell.holders_of_the_address()
     failures |= failed
     out = [each.name for each in everybody if each.name not in failures and (each.is_in or not _is_bare(done, each))]
     for name, error in failures.items():
@@ -250,27 +250,50 @@ def require_dead(api: Api, each: Leaving, is_in_touch: Callable[[], bool], liste
         time.sleep(_PAUSE)
 
 
-def _lead_elsewhere(
-    standing: Standing, quorum: Quorum | None, hosts: Mapping[str, Host], lease: lock.Lease, listener: Listener
-) -> dict[str, BootstrapError]:
-    """Have the workers that stay know only API servers that stay, and give why some do not."""
-    inventory = standing.inventory
-    workers = [node for node in standing.nodes if node.host.is_worker and node.facts.bootstrapped]
-    bundle = bundle_of(inventory)
-    site = Site(
-        inventory.cluster,
-        (*standing.serving(quorum), *workers),
-        bundle.contents,
-        endpoint_address=standing.control_plane.node.address,
-    )
-    todo = plan.build(plan.select(phases.JOIN, only=_PROXIES), site, nodes=workers)
-    names = [host.name for host in inventory.hosts if host.is_worker]
-    failures = {name: why for name, why in standing.failures.items() if name in names}
-    try:
-        execute(todo, Means(hosts, standing.control_plane.api, bundle.open, lease), listener)
-    except HostsFailed as error:
-        failures |= error.failures
-    return failures
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How hosts that stay are told who serves the API from now on. Those that cannot be are warned of."""
+
+    standing: Standing
+    quorum: Quorum | None
+    hosts: Mapping[str, Host]
+    lease: lock.Lease
+    listener: Listener
+    warn: Callable[[Problem], None]
+
+    def workers(self, leaving: Sequence[str]) -> None:
+        """Tell the workers, before anything goes that a client might be led to."""
+        nodes = [node for node in self.standing.nodes if node.host.is_worker]
+        unreached = {host.name for host in self.standing.inventory.hosts if host.is_worker} - {n.name for n in nodes}
+        failures = self._do(phases.JOIN, _PROXIES, [node for node in nodes if node.facts.bootstrapped])
+        failures |= {name: why for name, why in self.standing.failures.items() if name in unreached}
+        for name, why in failures.items():
+            fix = f"it may ask {', '.join(leaving)} in vain until `kubestrap join` reaches it"
+            self.warn(Problem(name, "local-proxy", "warning", words(why), fix))
+
+    def holders_of_the_address(self) -> None:
+        """Tell those that hold a virtual address in turn, after whoever held it has gone."""
+        if self.standing.inventory.cluster.endpoint.kind != "vip":
+            return
+        serving = {node.name for node in self.standing.serving(self.quorum)}
+        nodes = [node for node in self.standing.nodes if node.name in serving]
+        for name, why in self._do(phases.INIT, ("vip",), nodes).items():
+            self.warn(Problem(name, "vip", "warning", words(why), "`kubestrap init` tells it who is left"))
+
+    def _do(
+        self, workflow: Sequence[plan.Phase], only: Sequence[str], nodes: Sequence[Node]
+    ) -> dict[str, BootstrapError]:
+        inventory, serving = self.standing.inventory, self.standing.serving(self.quorum)
+        bundle = bundle_of(inventory)
+        others = [node for node in nodes if node not in serving]
+        address = self.standing.control_plane.node.address
+        site = Site(inventory.cluster, (*serving, *others), bundle.contents, endpoint_address=address)
+        todo = plan.build(plan.select(workflow, only=only), site, nodes=nodes, in_turn=True)
+        try:
+            execute(todo, Means(self.hosts, self.standing.control_plane.api, bundle.open, self.lease), self.listener)
+        except HostsFailed as error:
+            return dict(error.failures)
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
