@@ -364,16 +364,11 @@ def _running(cluster: Cluster) -> dict[str, dict[str, str]]:
     return {name: {**cluster.containers(name), "kubelet": cluster.on(name, kubelet).strip()} for name in EVERY}
 
 
-def _anew(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> dict[str, list[str]]:
-    """List what runs on each machine that did not run before: kinds of Pods, and `kubelet`."""
+def _anew(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> dict[str, set[str]]:
+    """Give what runs on each machine that did not run before: containers by their names, and `kubelet`."""
     return {
-        name: sorted(
-            {
-                re.sub(r"^[^/]*/([a-z-]*[a-z]).*", r"\1", what)
-                for what, running in after[name].items()
-                if running not in before[name].values()
-            }
-        )
+        name: {what.rpartition("/")[2] for what, running in after[name].items() if running not in before[name].values()}
+        - {"sandbox"}
         for name in EVERY
     }
 
@@ -437,14 +432,14 @@ def test_f5_a_changed_san_kubelet_and_add_on_restart_only_what_must_be(cluster: 
         kubelet = [f"{paths.KUBELET_CONFIG}: updated", "kubelet.service: restarted"]
         assert changes(cluster.kubestrap("join").stderr) == [*kubelet, *kubelet]
         cluster.kubectl("-n kube-system rollout status daemonset/kube-proxy --timeout=300s", seconds=360)
-        assert _anew(before, _running(cluster)) == {key: ["kube-proxy", "kubelet"] for key in EVERY}
+        assert _anew(before, _running(cluster)) == {name: {"kube-proxy", "kubelet"} for name in EVERY}
         # One that a kubelet does not start with: the former comes back, and the other worker is not touched.
         before = _running(cluster)
         cluster.write_inventory(EVERY, _unfit(changed))
         told = cluster.kubestrap("join", status=1).stderr
         assert "worker2: phase kubelet-wait-bootstrap" in told
         assert f"The former {paths.KUBELET_CONFIG} is back, and all is well again" in told
-        assert _anew(before, _running(cluster)) == {"cp1": [], "worker1": [], "worker2": ["kubelet"]}
+        assert _anew(before, _running(cluster)) == {"cp1": set(), "worker1": set(), "worker2": {"kubelet"}}
     finally:
         cluster.write_inventory(EVERY)
         cluster.kubestrap("init")
