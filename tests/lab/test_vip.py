@@ -88,6 +88,9 @@ def test_three_hold_it_in_turn_also_after_a_run_that_was_killed(trio: Cluster) -
     names = " ".join(f"node/{name}" for name in EVERY)
     trio.on("cp1", f"{KUBECTL} wait --for=condition=Ready --timeout=300s {names}", seconds=360)
     assert len(holders(trio)) == 1
+    for master in MASTERS:
+        log = f"/var/log/pods/kube-system_kubestrap-vip-{master}_*/kubestrap-vip/*.log"
+        trio.on(master, f"timeout 60 sh -c 'until grep -q \"priority from 100 to 150\" {log}; do sleep 1; done'")
     name = trio.on("worker1", "sed -n 's,^ *server: https://\\(.*\\):8443$,\\1,p' /etc/kubernetes/kubelet.conf").strip()
     assert trio.on("worker1", f"getent ahostsv4 {name}").startswith(f"{address(trio)} ")
     assert f"server: https://{address(trio)}:8443" in trio.kubestrap("kubeconfig").stdout

@@ -61,10 +61,10 @@ def test_the_interface_is_the_node_addresss_unless_another_is_given() -> None:
     assert b"192.0.2.100/32 dev bond0\n" in written(virtual(1, interface="bond0"))[paths.VIP_CONFIG]
 
 
-def test_keepalived_may_change_addresses_and_send_and_nothing_else() -> None:
+def test_keepalived_may_change_addresses_send_and_start_its_check_and_nothing_else() -> None:
     (container,) = yaml.safe_load(written(virtual(3))[paths.VIP_MANIFEST])["spec"]["containers"]
     security = container["securityContext"]
-    assert security["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
+    assert security["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", "SETGID"]}
     assert (security["allowPrivilegeEscalation"], security["readOnlyRootFilesystem"]) == (False, True)
 
 
