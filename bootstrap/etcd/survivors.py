@@ -109,20 +109,18 @@ def _manifest(host: str, text: bytes) -> tuple[dict[str, str], str]:
         return {}, ""
     try:
         container = yaml.safe_load(text)["spec"]["containers"][0]
-        words_ = [*container["command"], *container.get("args", ())]
-        flags = dict(word.removeprefix("--").split("=", 1) for word in words_ if word.startswith("--") and "=" in word)
+        command = [*container["command"], *container.get("args", ())]
+        flags = dict(word.removeprefix("--").split("=", 1) for word in command if word.startswith("--") and "=" in word)
         image = str(container["image"])
     except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise HostError(host, "its etcd manifest cannot be understood: mend it, or have `kubestrap init` do it") from (
-            error
-        )
+        what = "its etcd manifest cannot be understood: mend it, or have `kubestrap init` do it"
+        raise HostError(host, what) from error
     lacks = [name for name in ("name", "initial-advertise-peer-urls", "advertise-client-urls") if name not in flags]
     if lacks:
         raise HostError(host, f"its etcd manifest has no --{lacks[0]}: have `kubestrap init` mend it")
     if "wal-dir" in flags:
-        raise HostError(
-            host, "its etcd keeps its log elsewhere (--wal-dir), and recovery does not know how: see etcd's"
-        )
+        what = "its etcd keeps its log elsewhere (--wal-dir), which this version cannot recover: see etcd's own guide"
+        raise HostError(host, what)
     return flags, image
 
 
@@ -171,11 +169,15 @@ def _former(machines: Mapping[str, Machine]) -> tuple[str, ...]:
     leading = [machine.voice for machine in machines.values() if machine.voice and machine.voice.leader]
     if not leading:
         return ()
-    names = {member.name for voice in leading for member in voice.members}
+    members = [member for voice in leading for member in voice.members]
+    # A learner that has only just been added has no name yet.
+    known = {member.name for member in members} | {url for member in members for url in member.peers}
+
+    def is_member(machine: Machine) -> bool:
+        return any(machine.flags.get(flag) in known for flag in ("name", "initial-advertise-peer-urls"))
+
     return tuple(
-        name
-        for name, machine in machines.items()
-        if machine.held or (machine.data and machine.flags.get("name", name) not in names)
+        name for name, machine in machines.items() if machine.held or (machine.data and not is_member(machine))
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bootstrap.errors import EtcdUnfit, HostError, Unreachable, UsageError
 from bootstrap.etcd import quorum, survivors
+from bootstrap.etcd.members import Member
 from bootstrap.etcd.survivors import Machine
 from tests.etcd.members import voice
 
@@ -117,6 +118,15 @@ def test_a_former_member_that_came_back_is_emptied_too() -> None:
     assert "cp1 goes on as it is" in choice.question("prod")
     with pytest.raises(EtcdUnfit, match="newer than the snapshot"):
         survivors.choose(machines, {}, snapshot="5a")
+
+
+def test_a_learner_that_has_no_name_yet_is_none_of_the_former_members() -> None:
+    seen = quorum.parse("cp1", voice(("cp1",), "cp1", leader=True))
+    assert seen is not None
+    new = Member(9, "", learner=True, peers=("https://192.0.2.1:2380",))
+    serving = dataclasses.replace(machine("cp1"), voice=dataclasses.replace(seen, members=(*seen.members, new)))
+    with pytest.raises(EtcdUnfit, match="nothing to recover"):
+        survivors.choose(known(serving, machine("cp2", mute=True)), {})
 
 
 def test_a_host_that_cannot_go_on_is_refused_by_name() -> None:
