@@ -33,11 +33,12 @@ def validate(
     require_supported(read)
     masters = sum(host.is_control_plane for host in read.hosts)
     workers = sum("worker" in host.roles for host in read.hosts)
+    etcd = sum(host.is_etcd for host in read.hosts)
     hosts = "1 host" if len(read.hosts) == 1 else f"{len(read.hosts)} hosts"
     name = "stdin" if str(inventory) == STDIN else inventory
     output.result(
-        {"inventory": str(name), "hosts": len(read.hosts), "controlPlane": masters, "workers": workers},
-        f"{name} is valid: {hosts} ({masters} control-plane, {workers} worker).",
+        {"inventory": str(name), "hosts": len(read.hosts), "controlPlane": masters, "workers": workers, "etcd": etcd},
+        f"{name} is valid: {hosts} ({masters} control-plane, {workers} worker{f', {etcd} etcd' * bool(etcd)}).",
     )
 
 

@@ -78,6 +78,7 @@ def check(document: Document) -> Iterator[Finding]:
     yield from _ssh_addresses(document, hosts, _mapping(top.get("ssh")))
     yield from _virtual_address(document, cluster, hosts)
     yield from _roles(document, hosts)
+    yield from _etcd_hosts(document, cluster, hosts)
     yield from _taints(document, hosts)
     yield from _networks(document, cluster, hosts)
 
@@ -246,6 +247,43 @@ def _roles(document: Document, hosts: list[tuple[int, Mapping[str, Any]]]) -> It
         )
 
 
+def _etcd_hosts(
+    document: Document, cluster: Mapping[str, Any], hosts: list[tuple[int, Mapping[str, Any]]]
+) -> Iterator[Finding]:
+    external = _mapping(cluster.get("etcd")).get("external") is not None
+    for index, host in hosts:
+        roles = _list(host.get("roles"))
+        if "etcd" not in roles:
+            continue
+        path: Path = ("hosts", index, "roles")
+        others = [role for role in roles if role in _ROLES and role != "etcd"]
+        if others:
+            yield Finding(
+                "inventory-etcd-role",
+                document.place(path),
+                path,
+                f"the role etcd stands beside {', '.join(map(str, others))}",
+                "a machine of the role is etcd's alone, and no Node; without such hosts etcd is on the control plane",
+                "give etcd a host of its own, or remove the role",
+            )
+        elif external:
+            what = "a host has the role etcd, and etcd is external"
+            fix = "remove cluster.etcd.external, or the host"
+            yield Finding("inventory-etcd-both", document.place(path), path, what, "a cluster has one etcd", fix)
+        for key in ("labels", "taints"):
+            if host.get(key) and not others:
+                path = ("hosts", index, key)
+                what = f"an etcd host has {key}"
+                yield Finding(
+                    "inventory-etcd-role",
+                    document.keys.get(path, document.place(path)),
+                    path,
+                    what,
+                    "they are a Node's, and it is none",
+                    "remove them",
+                )
+
+
 def _taints(document: Document, hosts: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Finding]:
     for index, host in hosts:
         taints = [(place, _mapping(taint)) for place, taint in enumerate(_list(host.get("taints")))]
@@ -284,7 +322,7 @@ def _networks(
             "choose subnets apart from each other",
         )
     if pods:
-        yield from _pod_room(document, pods, len(hosts))
+        yield from _pod_room(document, pods, sum("etcd" not in _list(host.get("roles")) for _, host in hosts))
     yield from _node_addresses(document, cluster, hosts, pods, services)
 
 

@@ -286,9 +286,12 @@ def disarm(
 
 def _read(path: Path, sudo_password_file: str, accept_new: bool) -> Inventory:
     from bootstrap import inventory as inventories
+    from bootstrap.errors import NotSupported
 
     read = Access(sudo_password_file, accept_new).to(inventories.load(path))
     inventories.require_supported(read)
+    if read.cluster.etcd.external:
+        raise NotSupported("etcd is external (cluster.etcd.external): look after it where it runs, with etcdctl")
     return read
 
 

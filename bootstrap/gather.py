@@ -13,6 +13,7 @@ from bootstrap import lock, paths, preflight, reach, survey, virtual_address
 from bootstrap.addresses import node_address
 from bootstrap.connections import connected
 from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, RecoveryUnfinished, StepFailed, UsageError
+from bootstrap.etcd import external
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.plan import Phase, select
 from bootstrap.redaction import Secrets
@@ -229,6 +230,9 @@ def _examine(
         seen = {examination.host: examination.seen for examination in examinations}
         problems += reach.check(tuple(nodes.values()), hosts, seen, cluster, stacked=inventory.is_stacked)
         problems += virtual_address.check(tuple(nodes.values()), hosts, cluster)
+        planes = {name: hosts[name] for name, node in nodes.items() if node.host.is_control_plane and name in seen}
+        if cluster.etcd.external and workflow != "join":
+            problems += external.check(cluster.etcd.external, planes)
     return _Examined(nodes, problems, failures, leftovers)
 
 
@@ -238,9 +242,8 @@ def _unfinished(name: str) -> RecoveryUnfinished:
 
 
 def _look(machine: Machine, host: Host, inventory: Inventory) -> Node:
-    wanted = survey.READ_BACK_WORKER if machine.is_worker else survey.READ_BACK
     data = inventory.cluster.etcd.local.data_dir if machine in inventory.etcd_members else ""
-    facts = survey.look(host, wanted, etcd_data=data)
+    facts = survey.look(host, survey.read_back(machine), etcd_data=data)
     # Which machine has the virtual address changes.
     own = [address for address in facts.addresses if address != inventory.cluster.virtual_address]
     return Node(machine, node_address(machine, own, inventory.cluster.networking), facts)

@@ -147,7 +147,7 @@ def _go(
         with showing(output, detailed_exitcode=detailed_exitcode) as found:
             diff.init(read, request, output.warn, found)
         return
-    hosts = [host.name for host in read.control_plane]
+    hosts = [host.name for host in read.formed]
     with output.run("init", read, hosts) as listener:
         made = make(read, request, listener, output.warn)
     if not made.kubeconfig:

@@ -128,11 +128,6 @@ def require_supported(inventory: Inventory) -> None:
     """Refuse what the schema allows but this version cannot build yet. Raises `NotSupported`."""
     cluster = inventory.cluster
     reasons = []
-    members = [host.name for host in inventory.hosts if "etcd" in host.roles]
-    if members:
-        reasons.append(f"the role etcd ({', '.join(members)}): etcd runs on the control-plane hosts")
-    if cluster.etcd.external is not None:
-        reasons.append("external etcd (cluster.etcd.external): remove it, and etcd runs on the control-plane hosts")
     if cluster.networking.service_subnet.version == 6:
         reasons.append("IPv6 clusters (cluster.networking): use IPv4 subnets")
     if reasons:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from bootstrap import ca_directory, discovery, kubeconfig, lock, members, paths, phases, plan, run, tokens
+from bootstrap import ca_directory, discovery, kubeconfig, lock, paths, phases, plan, run, tokens, topology
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
 from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem, words
@@ -86,7 +86,7 @@ def join(
         if not seen:
             raise HostsFailed(gathered.failures, [])
         control_plane = control_plane_of(inventory, connections.hosts, seen)
-        everyone = members.settled(masters, seen, inventory.cluster)
+        everyone = topology.planes(inventory, seen)
         failures = {**connections.failures, **gathered.failures}
         for machine in masters:
             if machine.name in failures:

@@ -392,9 +392,6 @@ _NO_DISCOVERY = _Not(
     "remove discovery; the cluster of others is joined by kubestrap join --server, --ca-cert-hash and --token-file",
 )
 _RUNTIMES = (paths.CONTAINERD_SOCKET, "unix:///var/run/containerd/containerd.sock", "/run/containerd/containerd.sock")
-_ETCD_FILES = _Not(
-    "kubeadm's files are on the machines, ours on your machine", "remove etcd.external, and write cluster.etcd.external"
-)
 _BIND_PORT = _By(_bind_port, "`cluster.endpoint.port` with kind local-proxy; else only `6443`")
 _COMMON: dict[str, _Rule] = {
     "dryRun": _Only((False,), "whether machines are changed is told by the command: kubestrap diff changes nothing"),
@@ -436,10 +433,8 @@ _RULES: Mapping[str, Mapping[str, _Rule]] = {
         "etcd.local.imageTag": _NO_IMAGE,
         "dns.imageRepository": _NO_IMAGE,
         "dns.imageTag": _NO_IMAGE,
-        **dict.fromkeys(
-            [f"etcd.external.{name}" for name in ("endpoints", "httpEndpoints", "caFile", "certFile", "keyFile")],
-            _ETCD_FILES,
-        ),
+        **_same("etcd.external.", "endpoints", "caFile", "certFile", "keyFile"),
+        "etcd.external.httpEndpoints": _Not("health and metrics are asked for at the endpoints"),
     },
     "InitConfiguration": {
         **_COMMON,

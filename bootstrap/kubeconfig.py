@@ -83,8 +83,13 @@ def site_files(
     *,
     first: str = "",
     kept: Mapping[str, bytes] | None = None,
+    stacked: bool = True,
+    given: Mapping[str, bytes] | None = None,
 ) -> Mapping[str, Mapping[str, bytes]]:
     """Give the PKI files and the kubeconfigs of each control-plane host, by host name and absolute path.
+
+    With `stacked` etcd is on the control plane's hosts, else those of its own have their PKI files here, too. `given`
+    are the files of an external etcd, the same for each control plane.
 
     To be written in this order (`pki.complete` says why). A kubeconfig that a host holds is kept, byte for byte,
     where it names the wanted server and this cluster's CA, and its certificate is good or is the kubelet's own;
@@ -94,9 +99,11 @@ def site_files(
 
     Raises `PkiRefused` with every problem of the whole PKI.
     """
-    gathered = pki.gather(cluster, nodes, now, kept=kept)
+    gathered = pki.gather(cluster, nodes, now, kept=kept, stacked=stacked)
     masters = [node for node in nodes if node.host.is_control_plane]
     authority = gathered.authorities.get("ca")
+    for node in masters:
+        gathered.files[node.name] |= given or {}
     for node in masters if authority else ():
         assert authority is not None
         for row in ROWS:

@@ -53,14 +53,15 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
     part = [machine for machine in inventory.hosts if machine.is_worker == (workflow == "join")]
     chosen = request.phases(WORKFLOWS[workflow])
     machines = request.machines(inventory, part)
+    lead = next((machine for machine in machines if machine.is_control_plane), None)
     alike: dict[tuple[str, ...], list[Machine]] = {}
     for machine in machines:
-        leads = str(machine is machines[0] and machine.is_control_plane)
+        leads = str(machine is lead)
         key = (leads, str(machine.roles), str(machine.labels), str(machine.taints), str(machine.kubelet))
         alike.setdefault(key, []).append(machine)
     site = unseen(inventory)
-    if machines and machines[0].is_control_plane:
-        site = replace(site, lead=machines[0].name)
+    if lead:
+        site = replace(site, lead=lead.name)
     outlines = []
     for group in alike.values():
         first = group[0] if len(group) == 1 else group[0].model_copy(update={"name": ANY})
@@ -72,7 +73,7 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
 def unseen(inventory: Inventory) -> Site:
     """Give the site of machines that nobody has looked at: what they hold, and new keys, are said to be unknown."""
     cluster = inventory.cluster
-    nodes = tuple(map(_node, inventory.control_plane))
+    nodes = tuple(map(_node, inventory.formed))
     joining = Joining(
         server=f"https://{cluster.control_plane_endpoint}",
         ca=b"unknown",
@@ -81,7 +82,7 @@ def unseen(inventory: Inventory) -> Site:
         dns_domain=cluster.networking.dns_domain,
     )
     files = dict.fromkeys((*(machine.name for machine in inventory.hosts), ANY), _Unseen())
-    address = nodes[0].address if nodes else ""
+    address = next((node.address for node in nodes if node.host.is_control_plane), "")
     return Site(cluster, nodes, _contents(cluster), files, joining, endpoint_address=address)
 
 

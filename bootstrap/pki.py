@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bootstrap import paths
 from bootstrap.errors import PkiProblem, PkiRefused
 from bootstrap.site import Facts, Node
-from bootstrap.spec import Cluster, Host, KeyAlgorithm
+from bootstrap.spec import Cluster, Host, KeyAlgorithm, runs_etcd
 from bootstrap.values import ip_address, seconds
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -53,7 +53,7 @@ class Ca:
 
     name: str
     common_name: str
-    etcd: bool = False  # needed only where etcd runs on the control plane
+    etcd: bool = False  # of etcd, whose key only its members' hosts have
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Leaf:
     name: str
     ca: str
     subject: Callable[[Cluster, Node], Subject]
-    etcd: bool = False
+    etcd: bool = False  # of etcd's members, not of the control plane
 
 
 def _client(common_name: str) -> Callable[[Cluster, Node], Subject]:
@@ -107,7 +107,7 @@ LEAVES = (
     Leaf("etcd/server", "etcd/ca", _etcd(lambda cluster: cluster.etcd.local.server_cert_sans), etcd=True),
     Leaf("etcd/peer", "etcd/ca", _etcd(lambda cluster: cluster.etcd.local.peer_cert_sans), etcd=True),
     Leaf("etcd/healthcheck-client", "etcd/ca", _client("kube-etcd-healthcheck-client"), etcd=True),
-    Leaf("apiserver-etcd-client", "etcd/ca", _client("kube-apiserver-etcd-client"), etcd=True),
+    Leaf("apiserver-etcd-client", "etcd/ca", _client("kube-apiserver-etcd-client")),
 )
 SA_KEY, SA_PUB = f"{paths.PKI}/sa.key", f"{paths.PKI}/sa.pub"
 
@@ -131,8 +131,13 @@ class Gathered:
     problems: list[PkiProblem] = field(default_factory=list)
 
 
-def complete(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) -> Mapping[str, Mapping[str, bytes]]:
-    """Give every PKI file of each control-plane host, by absolute path, as PEM.
+def complete(
+    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, *, stacked: bool = True
+) -> Mapping[str, Mapping[str, bytes]]:
+    """Give every PKI file of each host of the control plane and of etcd, by absolute path, as PEM.
+
+    With `stacked` etcd is on the control plane's hosts, else on those of the role, and then only they have the key of
+    its CA. Of an external etcd nothing is made.
 
     What the hosts hold (`Node.facts.files`) stays as it is, byte for byte: CA pairs, the ServiceAccount pair and
     leaves. What is missing is made: from a CA or ServiceAccount key alone its other half, so that a run killed between
@@ -144,23 +149,32 @@ def complete(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime) ->
     Raises `PkiRefused`, with every problem, for what must not be used or replaced silently: unreadable files, a leaf
     that its CA did not sign, a key of another certificate, a CA that is none or has expired, hosts that disagree.
     """
-    gathered = gather(cluster, nodes, now)
+    gathered = gather(cluster, nodes, now, stacked=stacked)
     if gathered.problems:
         raise PkiRefused(gathered.problems)
     return gathered.files
 
 
 def gather(
-    cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, *, kept: Mapping[str, bytes] | None = None
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    now: datetime.datetime,
+    *,
+    kept: Mapping[str, bytes] | None = None,
+    stacked: bool = True,
 ) -> Gathered:
     """Do what `complete` does, with the problems as a part of the result, and the CAs to go on with.
 
     Where the operator keeps the keys of the CAs, they come from `kept` (`operators`), and no host shall hold them.
     """
     masters = [node for node in nodes if node.host.is_control_plane]
-    gathered = Gathered({node.name: {} for node in masters})
+    members = [node for node in nodes if runs_etcd(node.host, cluster, stacked=stacked)]
+    everyone = [node for node in nodes if node in masters or node in members]
+    gathered = Gathered({node.name: {} for node in everyone})
+    keepers = _keepers(gathered, cluster, kept or {})
     for ca in _cas(cluster):
-        _gather_ca(gathered, cluster, [*masters, *_keepers(gathered, cluster, kept or {})], ca, now)
+        holders, signers = (everyone, members) if ca.etcd else (masters, masters)
+        _gather_ca(gathered, cluster, [*holders, *keepers], [*signers, *keepers], ca, now)
     if cluster.ca_directory:
         del gathered.files[cluster.ca_directory]
         for files in gathered.files.values():
@@ -168,7 +182,7 @@ def gather(
                 files.pop(f"{paths.PKI}/{ca.name}.key", None)
     for leaf in LEAVES:
         if leaf.ca in gathered.authorities:
-            for node in masters:
+            for node in members if leaf.etcd else masters:
                 _gather_leaf(gathered, cluster, node, leaf, now)
     _gather_service_account(gathered, cluster, masters)
     return gathered
@@ -183,10 +197,12 @@ def operators(
     before its certificate. Raises `PkiRefused` as `complete` does.
     """
     masters = [node for node in nodes if node.host.is_control_plane]
-    gathered = Gathered({node.name: {} for node in masters})
+    everyone = [node for node in nodes if not node.host.is_worker]
+    gathered = Gathered({node.name: {} for node in everyone})
     (keeper,) = _keepers(gathered, cluster, kept)
     for ca in _cas(cluster):
-        _gather_ca(gathered, cluster, [*masters, keeper], ca, now)
+        holders = [*(everyone if ca.etcd else masters), keeper]
+        _gather_ca(gathered, cluster, holders, holders, ca, now)
     if gathered.problems:
         raise PkiRefused(gathered.problems)
     return gathered.files[keeper.name]
@@ -361,12 +377,20 @@ def matches(key: Key, certificate: x509.Certificate) -> bool:
     )
 
 
-def _gather_ca(gathered: Gathered, cluster: Cluster, masters: Sequence[Node], ca: Ca, now: datetime.datetime) -> None:
+def _gather_ca(
+    gathered: Gathered,
+    cluster: Cluster,
+    nodes: Sequence[Node],
+    signers: Sequence[Node],
+    ca: Ca,
+    now: datetime.datetime,
+) -> None:
+    """Gather a CA for `nodes`, its key for `signers` alone; another that holds the key already may keep it."""
     crt, key_path = f"{paths.PKI}/{ca.name}.crt", f"{paths.PKI}/{ca.name}.key"
     before = len(gathered.problems)
-    certificates = _read_all(gathered, masters, crt, read_certificate, "a certificate")
+    certificates = _read_all(gathered, nodes, crt, read_certificate, "a certificate")
     keys: list[tuple[Node, bytes, Key]] = _read_all(
-        gathered, masters, key_path, read_key, "a private key without a passphrase"
+        gathered, nodes, key_path, read_key, "a private key without a passphrase"
     )
     _agree(gathered, crt, [(node, found) for node, _, found in certificates])
     if not certificates:
@@ -387,9 +411,9 @@ def _gather_ca(gathered: Gathered, cluster: Cluster, masters: Sequence[Node], ca
         key, certificate = signer, self_signed(ca.common_name, signer, cluster, now)
         pem = certificate_pem(certificate)
     gathered.authorities[ca.name] = Authority(certificate, pem, key, found=bool(certificates))
-    for node in masters:
+    for node in nodes:
         files = gathered.files[node.name]
-        if key is not None:
+        if key is not None and node in signers:
             files[key_path] = node.facts.files.get(key_path, keys[0][1] if keys else key_pem(key))
         files[crt] = node.facts.files.get(crt, pem)
 
@@ -419,7 +443,7 @@ def _gather_leaf(gathered: Gathered, cluster: Cluster, node: Node, leaf: Leaf, n
         if not signed_by(certificate, authority.certificate):
             what = f"was not signed by {leaf.ca}.crt"
             if not authority.found:
-                what += ", which no control-plane host holds any more"
+                what += ", which no host holds any more"
             gathered.problems.append(PkiProblem(node.name, crt, what, _FIX_BY_HAND))
         for _, _, key in keys:
             if not matches(key, certificate):
@@ -441,7 +465,7 @@ def _gather_leaf(gathered: Gathered, cluster: Cluster, node: Node, leaf: Leaf, n
 
 def unsigned(cluster: Cluster, host: str, path: str, ca: str) -> PkiProblem:
     """Say that `path` must be signed, but the CA's key is not where it should be."""
-    where = f"{cluster.ca_directory} does not hold" if cluster.ca_directory else "no control-plane host has"
+    where = f"{cluster.ca_directory} does not hold" if cluster.ca_directory else "no host has"
     what = f"is missing, expired or lacks a name, and cannot be signed: {where} {ca}.key"
     return PkiProblem(host, path, what, f"put {ca}.key back, or sign the file where the key is")
 

@@ -12,7 +12,7 @@ from bootstrap.errors import UsageError
 from bootstrap.site import Node, Site
 from bootstrap.steps import Step, hidden
 
-On = Literal["all", "control-plane", "etcd", "worker", "cluster"]
+On = Literal["all", "control-plane", "control-plane, etcd", "etcd", "worker", "cluster"]
 """Where a phase is done: on every host of the run, on those of a kind (`etcd`: its members), or once, from the lead."""
 
 
@@ -157,9 +157,10 @@ def _where(phase: Phase, site: Site, nodes: Sequence[Node]) -> Sequence[Node]:
             return nodes
         case "control-plane":
             return [node for node in nodes if node.host.is_control_plane]
+        case "control-plane, etcd":
+            return [node for node in nodes if not node.host.is_worker]
         case "etcd":
-            members = {member.name for member in site.etcd_members}
-            return [node for node in nodes if node.name in members]
+            return [node for node in nodes if site.runs_etcd(node)]
         case "worker":
             return [node for node in nodes if node.host.is_worker]
         case "cluster":

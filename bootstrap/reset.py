@@ -57,7 +57,7 @@ class Report:
 def reset(
     inventory: spec.Inventory, listener: Listener, *, only: Sequence[str] = (), force: bool = False
 ) -> list[Report]:
-    """Take kubestrap's work off the hosts of `inventory` (or those in `only`): workers at once, then control planes.
+    """Take kubestrap's work off the hosts of `inventory` (or those in `only`): workers, then control planes, then etcd.
 
     Where a control plane stays, the hosts' Nodes leave the cluster first; a host whose Node does not is not touched,
     unless `force`. Doing it again is harmless, and finishes what was interrupted. Raises `UsageError` for a name in
@@ -77,14 +77,17 @@ def reset(
         ready = lease.guard({name: host for name, host in connections.hosts.items() if name not in unlocked})
         machines, refused = attempt(list(ready), lambda name: check(ready[name], inventory.cluster))
         failures |= refused
-        failures |= depart(inventory, machines, hosts, listener, force=force)
+        nodes = {host.name for host in inventory.nodes}
+        leaving = {name: machine for name, machine in machines.items() if name in nodes}
+        failures |= depart(inventory, leaving, hosts, listener, force=force)
 
         def work(name: str) -> Report:
             return clean(ready[name], inventory.cluster, listener)
 
         for group in (
-            [host.name for host in hosts if not host.is_control_plane],
+            [host.name for host in hosts if host.is_worker],
             [host.name for host in hosts if host.is_control_plane],
+            [host.name for host in hosts if host.is_etcd],
         ):
             done, failed = attempt([name for name in group if name in ready and name not in failures], work)
             reports |= done
@@ -150,6 +153,12 @@ def check(host: Host, cluster: spec.Cluster) -> str:
 def _require_whole_control_plane(inventory: spec.Inventory, hosts: Sequence[spec.Host]) -> None:
     masters = [host.name for host in inventory.control_plane]
     gone = [host.name for host in hosts if host.is_control_plane]
+    etcd = [host.name for host in hosts if host.is_etcd]
+    if etcd and (len(gone) < len(masters) or len(etcd) < len(inventory.etcd_members)):
+        raise UsageError(
+            f"etcd of a cluster that goes on is not taken away ({', '.join(etcd)}): all of the cluster is in it. "
+            "Reset the whole control plane with all of etcd's hosts, or leave these out"
+        )
     if gone and len(gone) < len(masters):
         raise UsageError(
             f"reset does not take single hosts out of a control plane ({', '.join(gone)} of {', '.join(masters)}): "

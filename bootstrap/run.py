@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap import ca_directory, kubeconfig, lock, members, paths, phases, pki, plan
+from bootstrap import ca_directory, kubeconfig, lock, paths, phases, pki, plan, topology
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import Connections, connected
@@ -23,11 +23,12 @@ from bootstrap.errors import (
     PkiRefused,
     Problem,
 )
-from bootstrap.etcd import quorum
+from bootstrap.etcd import external, quorum
 from bootstrap.events import HostFailed, Listener
 from bootstrap.execute import Means, execute
 from bootstrap.gather import Gathered, Request, gather
 from bootstrap.look import look
+from bootstrap.members import MANIFEST
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.site import Node, Site
 from bootstrap.spec import Cluster, Inventory, seconds
@@ -93,43 +94,54 @@ def init(
     kinds, `HostsFailed` where a machine failed in the work itself or was not reached.
     """
     cluster = inventory.cluster
-    masters = inventory.control_plane
-    wanted = [machine.name for machine in request.machines(inventory, masters)]
+    machines = inventory.formed
+    wanted = [machine.name for machine in request.machines(inventory, machines)]
+    given = external.read(cluster.etcd.external) if cluster.etcd.external else {}
     workflow = request.phases(phases.INIT)
     bundle = bundle_of(inventory)
-    with connected(inventory, masters) as connections, way.lease("init") as lease:
+    with connected(inventory, machines) as connections, way.lease("init") as lease:
         gathered = gather(
-            masters,
+            machines,
             connections.hosts,
             inventory,
             request,
             workflow="init",
             platform=PLATFORM,
             lease=lease,
-            only_looked_at=[machine.name for machine in masters if machine.name not in wanted],
+            only_looked_at=[machine.name for machine in machines if machine.name not in wanted],
         )
-        for problem in (*_even(len(masters)), *gathered.warnings):
+        for problem in (*_even(inventory), *gathered.warnings):
             warn(problem)
         failures = {**connections.failures, **gathered.failures}
         nodes = [node for node in gathered.nodes if node.name in wanted]
         # Who is not reached may hold the only CA, or be a member of another cluster.
-        if not nodes or not members.stands(gathered.nodes):
+        if not nodes or not topology.stands(inventory, gathered.nodes):
             raise_failures(failures, connections.hosts)
         failures = {name: error for name, error in failures.items() if name in wanted}
-        everyone = members.settled(masters, gathered.nodes, cluster)
+        everyone = topology.settled(inventory, gathered.nodes)
         _require_quorum(connections, gathered, inventory)
         now = datetime.datetime.now(datetime.UTC)
         kept = operators_cas(cluster, gathered.nodes, now, way)
         request.secrets.learn(*kept.values())
-        files = kubeconfig.site_files(cluster, gathered.nodes, now, first=masters[0].name, kept=kept)
+        files = kubeconfig.site_files(
+            cluster,
+            gathered.nodes,
+            now,
+            first=inventory.control_plane[0].name,
+            kept=kept,
+            stacked=inventory.is_stacked,
+            given=given,
+        )
         for held in files.values():
             request.secrets.learn(*held.values())
-        asked = {name: host for name, host in connections.hosts.items() if name in wanted}
+        masters = [node for node in gathered.nodes if node.host.is_control_plane]
+        planes = {node.name: connections.hosts[node.name] for node in masters}
+        asked = {name: host for name, host in planes.items() if name in wanted}
         raise_failures(strangers_at_the_endpoint(asked, cluster, files), connections.hosts)
-        lead = nodes[0]
+        lead = next((node for node in masters if node in nodes), masters[0])
         site = Site(cluster, everyone, bundle.contents, files, lead=lead.name)
         # What serves goes on serving: no two machines are changed at once. What forms does so together.
-        serving = len(nodes) > 1 and serves(asked, cluster)
+        serving = len(nodes) > 1 and serves(planes, cluster)
         todo = plan.build(workflow, site, nodes=nodes, in_turn=serving)
         request.secrets.learn(*todo.hidden)
         # Only this one may do anything before the cluster's roles are there.
@@ -182,18 +194,23 @@ def work(
 
 def _require_quorum(connections: Connections, gathered: Gathered, inventory: Inventory) -> None:
     """Raise `QuorumLost` where the control plane stands, and the members on its reached hosts are too few to serve."""
-    masters = [node for node in gathered.nodes if members.MANIFEST in node.facts.files]
-    hosts = {node.name: connections.hosts[node.name] for node in masters}
-    if len(inventory.control_plane) > 1 and hosts and not serves(hosts, inventory.cluster):
+    wanted = {machine.name for machine in inventory.etcd_members}
+    members = [node for node in gathered.nodes if node.name in wanted and MANIFEST in node.facts.files]
+    hosts = {node.name: connections.hosts[node.name] for node in members}
+    planes = {node.name: connections.hosts[node.name] for node in gathered.nodes if node.host.is_control_plane}
+    if len(wanted) > 1 and hosts and not serves(planes, inventory.cluster):
+        failures = {**connections.failures, **gathered.failures}
+        silent = {name: error for name, error in failures.items() if name in wanted}
         # Members that only do not run are what `init` mends.
-        startable = [node.name for node in masters if node.facts.etcd_data]
-        quorum.require(hosts, {**connections.failures, **gathered.failures}, startable=startable)
+        quorum.require(hosts, silent, startable=[node.name for node in members if node.facts.etcd_data])
 
 
-def _even(masters: int) -> list[Problem]:
-    if masters % 2:
+def _even(inventory: Inventory) -> list[Problem]:
+    members = len(inventory.etcd_members)
+    if members % 2 or not members:
         return []
-    what = f"{masters} control-plane hosts bear the loss of no more of them than {masters - 1}"
+    kind = "control-plane" if inventory.is_stacked else "etcd"
+    what = f"{members} {kind} hosts bear the loss of no more of them than {members - 1}"
     return [Problem("", "", "warning", what, "give the role to one more, or to one less")]
 
 
@@ -293,7 +310,7 @@ def control_plane_of(inventory: Inventory, hosts: Mapping[str, Host], nodes: Seq
     ready = _ready(asked, inventory.cluster) if several else list(asked)
     node = next(node for node in able if node.name == next(iter([*ready, *asked])))
     found = ControlPlane(node, hosts[node.name], node.facts.files, inventory)
-    if ready:
+    if ready or not inventory.is_stacked:
         return found
     silent = [machine.name for machine in inventory.control_plane if machine.name not in asked]
     unreached = {name: HostError(name, "it cannot be reached") for name in silent}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bootstrap.spec import Cluster, Host
+from bootstrap.spec import Cluster, Host, runs_etcd
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,25 @@ class Site:
     @property
     def etcd_members(self) -> tuple[Node, ...]:
         """The nodes that run etcd, in the inventory's order: those of the role, else the control plane's."""
+        return tuple(node for node in self.nodes if self.runs_etcd(node))
+
+    def runs_etcd(self, node: Node) -> bool:
+        """Say whether a member of etcd is on `node`."""
+        return runs_etcd(node.host, self.cluster, stacked=self.is_stacked)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether etcd runs on the control plane's own hosts (kubeadm's stacked topology)."""
+        return not self.cluster.etcd.external and not any(node.host.is_etcd for node in self.nodes)
+
+    @property
+    def etcd_endpoints(self) -> tuple[str, ...]:
+        """The URLs at which API servers find etcd: the member beside them, or else all that there are."""
         if self.cluster.etcd.external:
-            return ()
-        return tuple(node for node in self.nodes if node.host.is_etcd) or self.control_plane
+            return self.cluster.etcd.external.endpoints
+        if self.is_stacked:
+            return ("https://127.0.0.1:2379",)
+        return tuple(f"https://{member.address}:2379" for member in self.etcd_members)
 
     @property
     def leader(self) -> str:

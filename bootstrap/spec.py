@@ -392,6 +392,11 @@ class Inventory(Model):
         return not self.cluster.etcd.external and not any(host.is_etcd for host in self.hosts)
 
     @property
+    def formed(self) -> tuple[Host, ...]:
+        """The hosts that `init` forms together, in order: the control plane's and etcd's."""
+        return tuple(host for host in self.hosts if not host.is_worker)
+
+    @property
     def nodes(self) -> tuple[Host, ...]:
         """The hosts that are Nodes of the cluster, in order."""
         return tuple(host for host in self.hosts if not host.is_etcd)

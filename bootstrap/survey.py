@@ -9,6 +9,7 @@ from shlex import quote
 from bootstrap import paths
 from bootstrap.errors import HostError
 from bootstrap.site import Facts, Link
+from bootstrap.spec import Host as Machine
 from bootstrap.transport.base import Host
 
 READ_BACK = (
@@ -21,13 +22,23 @@ READ_BACK = (
     paths.SCHEDULER_CONF,
     f"{paths.MANIFESTS}/etcd.yaml",
     paths.VIP_CONFIG,
+    f"{paths.MANIFESTS}/kube-apiserver.yaml",
 )
 """What of a control-plane machine is read back before anything new is drawn."""
+READ_BACK_ETCD = (f"{paths.PKI}/etcd", f"{paths.MANIFESTS}/etcd.yaml")
+"""What of a machine of etcd's own is read back."""
 READ_BACK_WORKER = (f"{paths.PKI}/ca.crt", paths.KUBELET_CONF, paths.KUBELET_CLIENT_ISSUED, paths.PROXY_MANIFEST)
 """What of a worker is read back: which cluster it belongs to, if any, and how it reaches it."""
 
 _SECONDS = 60.0
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def read_back(machine: Machine) -> tuple[str, ...]:
+    """Say what is read back of a machine of this role."""
+    if machine.is_etcd:
+        return READ_BACK_ETCD
+    return READ_BACK_WORKER if machine.is_worker else READ_BACK
 
 
 def look(host: Host, read_back: tuple[str, ...], *, etcd_data: str = "") -> Facts:

@@ -58,6 +58,7 @@ ProblemId = Literal[
     "inventory-encoding",
     "inventory-endpoint-port",
     "inventory-etcd-both",
+    "inventory-etcd-role",
     "inventory-family-mismatch",
     "inventory-host-bits",
     "inventory-kind",

@@ -43,11 +43,11 @@ _SERVING = (
     static_pods.ETCD_LOCAL,
     *static_pods.CONTROL_PLANE,
     vip.VIP,
-    Phase("kubelet-start", "control-plane", kubelet.start_steps, barrier=True, in_turn=True),
+    Phase("kubelet-start", "control-plane, etcd", kubelet.start_steps, barrier=True, in_turn=True),
 )
 
 INIT: tuple[Phase, ...] = (
-    *_prepare("control-plane"),
+    *_prepare("control-plane, etcd"),
     *certs.CERTS,
     *kubeconfig.KUBECONFIG,
     *(kept(phase, wait_control_plane.fallback) for phase in _SERVING),

@@ -1,12 +1,12 @@
-"""The PKI's files on every control-plane host, made or read back before planning (kubeadm: phases/certs)."""
+"""The PKI's files on hosts of the control plane and of etcd, known before planning (kubeadm: phases/certs)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from bootstrap import paths
-from bootstrap.plan import Phase
+from bootstrap.plan import On, Phase
 from bootstrap.steps import Absent, Directory, File, Step
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ _LEAVES = {
     "etcd-healthcheck-client": ("etcd/healthcheck-client", "the client certificate for looking after etcd"),
     "apiserver-etcd-client": ("apiserver-etcd-client", "the API server's certificate for etcd"),
 }
-_OF_MEMBERS = ("etcd-server", "etcd-peer", "etcd-healthcheck-client")
+# API servers know etcd by its CA, whose key is where its members are.
+_WHERE: Mapping[str, On] = {
+    "etcd-ca": "control-plane, etcd",
+    **dict.fromkeys(("etcd-server", "etcd-peer", "etcd-healthcheck-client"), "etcd"),
+}
 _ORDER = (
     "ca",
     "apiserver",
@@ -70,7 +74,7 @@ def _phase(name: str) -> Phase:
     file, what = _CAS[name] if name in _CAS else _LEAVES[name]
     return Phase(
         f"certs/{name}",
-        "etcd" if name in _OF_MEMBERS else "control-plane",
+        _WHERE.get(name, "control-plane"),
         _pair(file, what, key_may_lack=name in _CAS),
     )
 

@@ -80,7 +80,7 @@ def environment(site: Site, node: Node, *, register: bool) -> str:
 
     defaults = {"node-ip": node.address}
     labels = [f"{key}={value}" for key, value in sorted(node.host.labels.items()) if kubelet_may_set(key)]
-    if labels:
+    if labels and not node.host.is_etcd:
         defaults["node-labels"] = ",".join(labels)
     if register and node.host.registration_taints:
         defaults["register-with-taints"] = ",".join(map(str, node.host.registration_taints))
@@ -93,21 +93,48 @@ def environment(site: Site, node: Node, *, register: bool) -> str:
     return f"KUBELET_KUBEADM_ARGS={json.dumps(line, ensure_ascii=False)}\n"
 
 
-def install_steps(site: Site, _: Node) -> Iterator[Step]:
+def standalone_config(cluster: Cluster, node: Node) -> dict[str, Any]:
+    """Give the KubeletConfiguration of a machine of etcd's own: static Pods alone, no API server, nobody may ask it.
+
+    As kubeadm's documentation has it (Set up a High Availability etcd cluster with kubeadm), but that it does not
+    even listen, as nobody has business there.
+    """
+    # What takes an API server to be asked for is left out; what the inventory has for this very host is kept.
+    shared = merge(
+        cluster_config(cluster),
+        {
+            "authentication": {"webhook": {"enabled": False}, "x509": None},
+            "authorization": {"mode": "AlwaysAllow", "webhook": None},
+            "clusterDNS": None,
+            "clusterDomain": None,
+            "enableServer": False,
+            "rotateCertificates": None,
+            "serverTLSBootstrap": None,
+        },
+    )
+    return node_config(shared, node)
+
+
+def install_steps(site: Site, node: Node) -> Iterator[Step]:
     """Install the kubelet, its unit and kubectl; it is started later."""
     for binary in site.contents.binaries:
         if binary.path in {KUBELET, KUBECTL}:
             yield Binary(binary.path, binary.digest, binary.size)
     yield Directory(paths.KUBELET_DROP_IN.rpartition("/")[0])
     yield File(paths.KUBELET_UNIT, render("kubelet/kubelet.service.j2", UnitFile()).encode())
-    yield File(paths.KUBELET_DROP_IN, render("kubelet/10-kubeadm.conf.j2", UnitFile()).encode())
+    unit = UnitFile(bootstrap_kubeconfig="", kubeconfig="") if node.host.is_etcd else UnitFile()
+    yield File(paths.KUBELET_DROP_IN, render("kubelet/10-kubeadm.conf.j2", unit).encode())
     yield Directory(paths.MANIFESTS, mode=0o700)
     yield Directory(paths.KUBELET, mode=0o700)
 
 
 def start_steps(site: Site, node: Node) -> Iterator[Step]:
     """Configure and start the kubelet, which starts the static Pods."""
-    yield from _configured(site, node, cluster_config(site.cluster), register=False)
+    if node.host.is_etcd:
+        yield from _configured(site, node, standalone_config(site.cluster, node), register=False)
+        yield unit()
+        return
+    yield from _configured(site, node, node_config(cluster_config(site.cluster), node), register=False)
     # One that runs keeps the certificate that it began with, and stores none.
     yield _stopped("no kubelet without the file of its certificate")
     yield unit()
@@ -125,7 +152,7 @@ def join_steps(site: Site, node: Node) -> Iterator[Step]:
         data = _bootstrap_kubeconfig(joining.server, joining.ca, joining.token)
         # Not unless kubelet.conf is there: the kubelet writes that one when it starts, before it has a certificate.
         yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
-    yield from _configured(site, node, joining.kubelet_config, register=True)
+    yield from _configured(site, node, node_config(joining.kubelet_config, node), register=True)
     # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
     yield _stopped("no kubelet with another token")
     yield unit()
@@ -228,12 +255,11 @@ def _bootstrap_kubeconfig(server: str, ca: bytes, token: Token) -> bytes:
     return bootstrap_kubelet(server, ca, token)
 
 
-def _configured(site: Site, node: Node, shared: Mapping[str, Any], *, register: bool) -> Iterator[Step]:
-    config = node_config(shared, node)
+def _configured(site: Site, node: Node, config: Mapping[str, Any], *, register: bool) -> Iterator[Step]:
     yield Directory(paths.KUBELET, mode=0o700)
     instance = f"containerRuntimeEndpoint: {json.dumps(config['containerRuntimeEndpoint'])}\n"
     yield File(paths.KUBELET_INSTANCE_CONFIG, instance.encode())
-    yield File(paths.KUBELET_CONFIG, to_yaml(config).encode())
+    yield File(paths.KUBELET_CONFIG, to_yaml(dict(config)).encode())
     yield File(paths.KUBELET_FLAGS, environment(site, node, register=register).encode())
 
 

@@ -57,14 +57,18 @@ _OURS = r"""awk '/^# BEGIN kubestrap$/ { ours = 1; next } /^# END kubestrap$/ { 
 _OTHERS = r"""awk '/^# BEGIN kubestrap$/ { ours = 1 } !ours { print } /^# END kubestrap$/ { ours = 0 }' "$file" """
 
 
-def modules_steps(_: Site, __: Node) -> Iterator[Step]:
+def modules_steps(_: Site, node: Node) -> Iterator[Step]:
     """Load the kernel modules overlay and br_netfilter, now and at boot."""
+    if node.host.is_etcd:
+        return  # no Pod there has a network of its own
     yield File(MODULES_FILE, b"overlay\nbr_netfilter\n")
     yield Command("kernel modules overlay and br_netfilter", run=_LOAD_MODULES, unless=_HAVE_MODULES)
 
 
-def sysctls_steps(_: Site, __: Node) -> Iterator[Step]:
+def sysctls_steps(_: Site, node: Node) -> Iterator[Step]:
     """Let the kernel forward packets and show bridged ones to iptables, now and at boot."""
+    if node.host.is_etcd:
+        return
     lines = "".join(f"{name} = {value}\n" for name, value in SYSCTLS.items())
     yield File(SYSCTL_FILE, lines.encode())
     # Not by sysctl(8), which minimal machines lack.
@@ -91,7 +95,7 @@ def hosts_steps(site: Site, node: Node) -> Iterator[Step]:
         address = local_proxy.ADDRESS
     else:
         address = site.cluster.virtual_address or site.endpoint_address
-    if site.cluster.endpoint.kind == "external" or not address or local_proxy.is_kept(site, node):
+    if node.host.is_etcd or site.cluster.endpoint.kind == "external" or not address or local_proxy.is_kept(site, node):
         return
     server = site.joining.server if site.joining else ""
     name = urlsplit(server).hostname or site.cluster.endpoint_name

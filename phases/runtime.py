@@ -17,7 +17,7 @@ CONTAINERD = f"{paths.BINARIES}/containerd"
 CTR = f"{paths.BINARIES}/ctr"
 REGISTRIES = "/etc/containerd/certs.d"
 _KUBELET_BINARIES = (f"{paths.BINARIES}/kubelet", f"{paths.BINARIES}/kubectl")
-_CONTROL_PLANE_IMAGES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_CONTROL_PLANE_IMAGES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 # `ctr plugins ls` has the columns type, id, platforms, status. A containerd that answers has loaded all that it will.
 _ANSWERS = f"""
@@ -98,24 +98,32 @@ def runtime_steps(site: Site, _: Node) -> Iterator[Step]:
     yield Wait("containerd to answer", until=_ANSWERS, seconds=60, explain=_LOG)
 
 
+def _images(site: Site, node: Node) -> Iterator[str]:
+    cluster = site.cluster
+    yield "pause"
+    if site.runs_etcd(node):
+        yield "etcd"
+    if node.host.is_etcd:
+        return  # it is no Node, and no other Pod comes to it
+    if site.is_proxied and not node.host.is_control_plane:
+        yield "haproxy"
+    if cluster.virtual_address and node.host.is_control_plane:
+        yield "haproxy"
+        yield "keepalived"
+    if node.host.is_control_plane:
+        yield from _CONTROL_PLANE_IMAGES
+    if not cluster.kube_proxy.disabled:
+        yield "kube-proxy"
+    if not cluster.addons.coredns.disabled:
+        yield "coredns"
+    if cluster.addons.cni == "flannel":
+        yield "flannel"
+    yield "agnhost"
+
+
 def images_steps(site: Site, node: Node) -> Iterator[Step]:
     """Import the images that may run on the host, so that none has to be pulled."""
-    cluster = site.cluster
-    wanted = ["pause"]
-    if site.is_proxied and not node.host.is_control_plane:
-        wanted.append("haproxy")
-    if site.cluster.virtual_address and node.host.is_control_plane:
-        wanted += ["haproxy", "keepalived"]
-    if node.host.is_control_plane:
-        wanted += _CONTROL_PLANE_IMAGES
-    if not cluster.kube_proxy.disabled:
-        wanted.append("kube-proxy")
-    if not cluster.addons.coredns.disabled:
-        wanted.append("coredns")
-    if cluster.addons.cni == "flannel":
-        wanted.append("flannel")
-    wanted.append("agnhost")
-    for name in wanted:
+    for name in _images(site, node):
         image = site.contents.image(name)
         yield Image(image.reference, image.target, image.digest, image.size)
     yield Command(

@@ -107,8 +107,11 @@ def scheduler_steps(site: Site, _: Node) -> Iterator[Step]:
 
 
 def pods(site: Site, node: Node) -> tuple[StaticPod, ...]:
-    """List the static Pods of a control-plane node, in the order in which they come up."""
-    return (etcd(site, node), apiserver(site, node), controller_manager(site, node), scheduler(site))
+    """List the static Pods of a node of the control plane or of etcd, in the order in which they come up."""
+    members = [etcd(site, node)] if site.runs_etcd(node) else []
+    if not node.host.is_control_plane:
+        return tuple(members)
+    return (*members, apiserver(site, node), controller_manager(site, node), scheduler(site))
 
 
 def manifest(pod: StaticPod) -> dict[str, Any]:
@@ -185,7 +188,7 @@ def apiserver(site: Site, node: Node) -> StaticPod:
         "etcd-cafile": f"{_ETCD_PKI}/ca.crt",
         "etcd-certfile": f"{paths.PKI}/apiserver-etcd-client.crt",
         "etcd-keyfile": f"{paths.PKI}/apiserver-etcd-client.key",
-        "etcd-servers": "https://127.0.0.1:2379",
+        "etcd-servers": ",".join(site.etcd_endpoints),
         "kubelet-client-certificate": f"{paths.PKI}/apiserver-kubelet-client.crt",
         "kubelet-client-key": f"{paths.PKI}/apiserver-kubelet-client.key",
         "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",

@@ -42,7 +42,6 @@ def cluster_configuration(site: Site) -> dict[str, Any]:
     """Give kubeadm's ClusterConfiguration (v1beta4) of the cluster, with the images that our bundle holds."""
     cluster = site.cluster
     repository, _, _ = _reference(site.image("kube-apiserver"))
-    etcd = cluster.etcd.local
     return {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -55,16 +54,7 @@ def cluster_configuration(site: Site) -> dict[str, Any]:
         "controllerManager": _component(cluster.controller_manager),
         "dns": {"disabled": True} if cluster.addons.coredns.disabled else _dns_image(site, repository),
         "encryptionAlgorithm": cluster.encryption_algorithm,
-        "etcd": {
-            "local": {
-                "dataDir": etcd.data_dir,
-                **_etcd_image(site, repository),
-                **_arguments(etcd.extra_args),
-                **_environment(etcd.extra_envs),
-                **_some("serverCertSANs", list(etcd.server_cert_sans)),
-                **_some("peerCertSANs", list(etcd.peer_cert_sans)),
-            }
-        },
+        "etcd": _etcd(site, repository),
         "imageRepository": repository,
         "kubernetesVersion": f"v{cluster.kubernetes_version}",
         "networking": {
@@ -74,6 +64,30 @@ def cluster_configuration(site: Site) -> dict[str, Any]:
         },
         "proxy": _some("disabled", cluster.kube_proxy.disabled),
         "scheduler": _component(cluster.scheduler),
+    }
+
+
+def _etcd(site: Site, repository: str) -> dict[str, Any]:
+    if not site.is_stacked:
+        # kubeadm's external etcd is whichever it does not run itself.
+        return {
+            "external": {
+                "endpoints": list(site.etcd_endpoints),
+                "caFile": f"{paths.PKI}/etcd/ca.crt",
+                "certFile": f"{paths.PKI}/apiserver-etcd-client.crt",
+                "keyFile": f"{paths.PKI}/apiserver-etcd-client.key",
+            }
+        }
+    etcd = site.cluster.etcd.local
+    return {
+        "local": {
+            "dataDir": etcd.data_dir,
+            **_etcd_image(site, repository),
+            **_arguments(etcd.extra_args),
+            **_environment(etcd.extra_envs),
+            **_some("serverCertSANs", list(etcd.server_cert_sans)),
+            **_some("peerCertSANs", list(etcd.peer_cert_sans)),
+        }
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bootstrap import diagnosis, paths
@@ -33,33 +33,35 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
 
     timeouts = site.cluster.timeouts
     former = fallback(site, node)
+    components = _components(site, node)
     # What was wrong may be mended by now, while the kubelet still puts the next start off, for minutes.
     yield Command(
         "no component whose next start is put off",
-        unless=diagnosis.none_held_back(static_pods.COMPONENTS),
+        unless=diagnosis.none_held_back(components),
         run="systemctl restart kubelet.service",
     )
     if asked := kubelet.answers(site.cluster, node):
         yield Wait(
             "the kubelet to answer",
-            until=diagnosis.until(asked, static_pods.COMPONENTS),
+            until=diagnosis.until(asked, components),
             seconds=seconds(timeouts.kubelet_health_check),
-            explain=diagnosis.explain(static_pods.COMPONENTS),
+            explain=diagnosis.explain(components),
             evidence=True,
             fallback=former,
         )
+    virtual = site.cluster.virtual_address if node.host.is_control_plane else ""
     yield Wait(
-        "the control plane to answer and to run steadily",
-        until=diagnosis.until(_serves(site, node), static_pods.COMPONENTS),
+        f"{'etcd' if node.host.is_etcd else 'the control plane'} to answer and to run steadily",
+        until=diagnosis.until(_serves(site, node), components),
         seconds=seconds(timeouts.control_plane_component_health_check),
-        explain=diagnosis.explain(static_pods.COMPONENTS),
+        explain=diagnosis.explain(components),
         evidence=True,
         fallback=former,
-        last=not site.cluster.virtual_address,
+        last=not virtual,
     )
-    if address := site.cluster.virtual_address:
+    if virtual:
         yield Wait(
-            f"the API server to answer at the virtual address {address}",
+            f"the API server to answer at the virtual address {virtual}",
             until=_answers_virtually(site),
             seconds=seconds(timeouts.control_plane_component_health_check),
             explain=_HOLDERS,
@@ -75,18 +77,25 @@ def fallback(site: Site, node: Node) -> Fallback:
     """
     from bootstrap.spec import seconds
 
-    asked = "\n".join([kubelet.answers(site.cluster, node), _serves(site, node), _answers_virtually(site)])
-    virtual = vip.FILES if site.cluster.virtual_address else ()
+    is_virtual = bool(site.cluster.virtual_address) and node.host.is_control_plane
+    virtually = _answers_virtually(site) if is_virtual else ""
+    asked = "\n".join([kubelet.answers(site.cluster, node), _serves(site, node), virtually])
+    components = _components(site, node)
     return Fallback(
-        (*map(static_pods.path, static_pods.COMPONENTS), *virtual, *kubelet.SETTINGS),
-        well=diagnosis.until(asked, static_pods.COMPONENTS),
+        (*map(static_pods.path, components), *(vip.FILES if is_virtual else ()), *kubelet.SETTINGS),
+        well=diagnosis.until(asked, components),
         seconds=seconds(site.cluster.timeouts.control_plane_component_health_check),
         unit=kubelet.unit(),
     )
 
 
 def _serves(site: Site, node: Node) -> str:
-    return "\n".join([_CURRENT, *map(_answers_pod, static_pods.pods(site, node)), _STEADY])
+    pods = static_pods.pods(site, node)
+    return "\n".join([_CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
+
+
+def _components(site: Site, node: Node) -> tuple[str, ...]:
+    return tuple(pod.name for pod in static_pods.pods(site, node))
 
 
 def _answers_virtually(site: Site) -> str:
@@ -120,23 +129,28 @@ for component in $components; do
     containers "$component" | awk '$2 == 0 {{ found = 1 }} END {{ exit !found }}' ||
         {{ echo "$component does not run from its manifest of $changed s ago yet"; exit 1; }}
 done"""
-_FILTERS = " ".join(shlex.quote(static_pods.container_filter(name)) for name in static_pods.COMPONENTS)
-# Ages come from the processes, so that a control plane that has run for long need not be watched again. "Now" is when
-# the process that is asking was started: /proc/uptime may be another one's in a system container.
-_STEADY = f"""
-ours=$({CTR} --namespace k8s.io containers ls --quiet {_FILTERS} | tr '\\n' ' ')
+
+
+def _steady(components: Sequence[str]) -> str:
+    # Ages come from the processes, so that a control plane that has run for long need not be watched again. "Now" is
+    # when the process that is asking was started: /proc/uptime may be another one's in a system container.
+    filters = " ".join(shlex.quote(static_pods.container_filter(name)) for name in components)
+    return f"""
+ours=$({CTR} --namespace k8s.io containers ls --quiet {filters} | tr '\\n' ' ')
 tasks=$({CTR} --namespace k8s.io tasks ls) || exit 1
 pids=$(echo "$tasks" | awk -v ours="$ours" '
     BEGIN {{ split(ours, ids, " "); for (i in ids) known[ids[i]] = 1 }}
     $3 == "RUNNING" && $1 in known {{ print $2 }}')
 set -- $pids
-[ $# -eq {len(static_pods.COMPONENTS)} ] || {{ echo "$# of {len(static_pods.COMPONENTS)} components run"; exit 1; }}
+[ $# -eq {len(components)} ] || {{ echo "$# of {len(components)} components run"; exit 1; }}
 for pid in "$@"; do
     cat /proc/self/stat "/proc/$pid/stat" | sed 's/.*) //' | awk '
         {{ started[NR] = $20 }} END {{ exit (NR < 2 || started[1] - started[2] < {STEADY_SECONDS * _CLOCK_TICKS}) }}' ||
         {{ echo "a component was started less than {STEADY_SECONDS} seconds ago"; exit 1; }}
 done
 """
+
+
 _HOLDERS = f"""
 for name in {local_proxy.NAME} {vip.NAME}; do
     log=$(ls -t /var/log/pods/kube-system_"$name"-*/"$name"/*.log 2>/dev/null | head -n 1)
@@ -144,4 +158,4 @@ for name in {local_proxy.NAME} {vip.NAME}; do
     echo "$name says:"
     tail -n 10 "$log" | cut -d ' ' -f 4-
 done"""
-WAIT_CONTROL_PLANE = Phase("wait-control-plane", "control-plane", steps, in_turn=True)
+WAIT_CONTROL_PLANE = Phase("wait-control-plane", "control-plane, etcd", steps, in_turn=True)

@@ -93,7 +93,7 @@ def site(*nodes: Node, cluster: Mapping[str, Any] | None = None, joining: bool =
         cluster=described,
         nodes=tuple(members),
         contents=contents(),
-        files=files(*(member.name for member in members if member.host.is_control_plane)),
+        files=files(*(member.name for member in members if not member.host.is_worker)),
         joining=Joining(
             server=f"https://{described.control_plane_endpoint}",
             ca=b"the cluster's CA\n",

@@ -130,9 +130,9 @@ def test_mistakes_in_an_inventory_are_lines_that_begin_with_their_place(
 
 def test_what_this_version_cannot_build_exits_with_12(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "inventory.yaml"
-    path.write_text(f"{GOOD}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n")
+    path.write_text(f"{GOOD}cluster: {{networking: {{podSubnet: 'fd00:1::/56', serviceSubnet: 'fd00:2::/112'}}}}\n")
     assert cli.run(["config", "validate", "-i", str(path)]) == 12
-    assert "the role etcd (node2)" in capsys.readouterr().err
+    assert "IPv6 clusters" in capsys.readouterr().err
 
 
 def unreadable(folder: Path) -> list[str]:

@@ -106,9 +106,7 @@ def test_one_address_with_different_ports_is_different_machines(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n", "role etcd (node2)"),
         (f"{ONE}cluster: {{networking: {{podSubnet: 'fd00:1::/56', serviceSubnet: 'fd00:2::/112'}}}}\n", "IPv6"),
-        (f"{ONE}cluster: {{etcd: {{external: {EXTERNAL_ETCD}}}}}\n", "external etcd"),
     ],
 )
 def test_what_the_schema_has_but_this_version_cannot_build_is_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -122,6 +120,23 @@ def test_what_can_be_built_is_not_refused(tmp_path: Path) -> None:
     require_supported(read(tmp_path, ONE))
     more = [f"  - {{name: cp{i}, address: 192.0.2.2{i}, roles: [control-plane]}}\n" for i in (1, 2)]
     require_supported(read(tmp_path, ONE + "".join(more)))
+    require_supported(read(tmp_path, f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n"))
+    require_supported(read(tmp_path, f"{ONE}cluster: {{etcd: {{external: {EXTERNAL_ETCD}}}}}\n"))
+
+
+def test_etcd_runs_where_the_inventory_has_it(tmp_path: Path) -> None:
+    more = [f"  - {{name: cp{i}, address: 192.0.2.2{i}, roles: [control-plane]}}\n" for i in (1, 2)]
+    stacked = read(tmp_path, ONE + "".join(more))
+    assert stacked.is_stacked
+    assert stacked.etcd_members == stacked.control_plane
+    own = read(tmp_path, f"{ONE}  - {{name: node2, address: 192.0.2.11, roles: [etcd]}}\n")
+    assert not own.is_stacked
+    assert [host.name for host in own.etcd_members] == ["node2"]
+    assert [host.name for host in own.nodes] == [host.name for host in own.control_plane]
+    assert own.formed == own.hosts
+    external = read(tmp_path, f"{ONE}cluster: {{etcd: {{external: {EXTERNAL_ETCD}}}}}\n")
+    assert not external.is_stacked
+    assert external.etcd_members == ()
 
 
 def test_the_example_in_the_checkout_is_valid_and_can_be_built() -> None:

@@ -218,6 +218,16 @@ def test_an_endpoint_is_one_that_exists(given: str, name: str, port: int, tmp_pa
     assert (endpoint.kind, endpoint.name, endpoint.port) == ("external", name, port)
 
 
+def test_external_etcd_has_kubeadms_fields_and_files_of_the_operators(tmp_path: Path) -> None:
+    files = {"caFile": "etcd-ca.pem", "certFile": "/srv/client.pem", "keyFile": "/srv/client.key"}
+    external = {"endpoints": ["https://192.0.2.20:2379"], **files}
+    read = inventory(tmp_path, {"kubeadm": kubeadm("ClusterConfiguration", etcd={"external": external})}).cluster
+    assert read.etcd.external is not None
+    assert read.etcd.external.endpoints == ("https://192.0.2.20:2379",)
+    assert read.etcd.external.ca_file == str(tmp_path / "etcd-ca.pem")
+    assert read.etcd.external.key_file == "/srv/client.key"
+
+
 def test_an_endpoint_is_a_name_in_hosts_files_where_the_inventory_says_so(tmp_path: Path) -> None:
     documents = kubeadm("ClusterConfiguration", controlPlaneEndpoint="api.example.com:7443")
     endpoint = inventory(tmp_path, {"kubeadm": documents, "endpoint": {"kind": "local-proxy"}}).cluster.endpoint

@@ -451,3 +451,20 @@ def test_modes_are_kubeadms() -> None:
 def test_workers_certificates_are_not_looked_at() -> None:
     worker = dataclasses.replace(node("w1", "192.0.2.21", role="worker"), facts=Facts(files={path("ca.crt"): b"x"}))
     assert set(pki.complete(Cluster(), [node(), worker], NOW)) == {"cp1"}
+
+
+def test_only_etcds_own_hosts_have_the_key_of_its_ca() -> None:
+    nodes = [node(), node("etcd1", "192.0.2.51", role="etcd"), node("etcd2", "192.0.2.52", role="etcd")]
+    files = pki.complete(Cluster(), nodes, NOW, stacked=False)
+    of_members = ("etcd/ca", "etcd/server", "etcd/peer", "etcd/healthcheck-client")
+    for member in ("etcd1", "etcd2"):
+        assert sorted(files[member]) == sorted(path(f"{name}.{kind}") for name in of_members for kind in ("crt", "key"))
+        assert files[member][path("etcd/ca.key")] == files["etcd1"][path("etcd/ca.key")]
+    assert {name for name in files["cp1"] if "/etcd/" in name} == {path("etcd/ca.crt")}
+    assert pki.signed_by(
+        certificate(files["cp1"], "apiserver-etcd-client.crt"), certificate(files["etcd1"], "etcd/ca.crt")
+    )
+    held = [Node(one.host, one.address, Facts(files=files[one.name])) for one in nodes]
+    assert pki.complete(Cluster(), held, NOW, stacked=False) == files
+    # Nor does a control plane that is all that is left make another.
+    assert pki.complete(Cluster(), held[:1], NOW, stacked=False)["cp1"] == files["cp1"]

@@ -27,6 +27,7 @@ ACROSS_THE_FILE = {
     "duplicate-taint",
     "duplicate-volume",
     "etcd-both",
+    "etcd-role",
     "family-mismatch",
     "no-control-plane",
     "subnets-overlap",

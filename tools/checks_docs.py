@@ -13,6 +13,7 @@ MADE = {
     "all": "every machine",
     "node": "every Node",
     "control-plane": "control-plane machines",
+    "control-plane, etcd": "machines of the control plane and of etcd",
     "etcd": "machines that run etcd",
     "worker": "workers",
     "cluster": "once, from a control plane that serves",

@@ -94,9 +94,13 @@ class _Reader:
             if not roles:
                 roles = ["etcd"]
             self._host(name, roles, bastion)
-        if masters and etcd and set(masters) - set(etcd):
-            names = ", ".join(name for name in masters if name not in etcd)
-            self.made.note(self.made.source, f"etcd runs on every control-plane host here, also on {names}")
+        alone = [name for name in etcd if name not in (*masters, *workers)]
+        if alone and (lost := [name for name in etcd if name not in alone]):
+            self.made.note(
+                self.made.source, f"etcd runs on {', '.join(alone)} alone here, and not on {', '.join(lost)}"
+            )
+        elif etcd and not alone and (more := [name for name in masters if name not in etcd]):
+            self.made.note(self.made.source, f"etcd runs on every control-plane host here, also on {', '.join(more)}")
         if masters:
             self._cluster(self.groups.variables(masters[0]))
         roled = {*masters, *workers, *etcd, *self._members(_BASTION)}

@@ -219,19 +219,15 @@ def _is_duration(text: str) -> bool:
 
 
 def own_certificates(subject: Subject) -> Mapping[str, str]:
-    """Name the certificates of a control-plane machine below the PKI's folder, each with its CA."""
-    signed = {
-        "apiserver": "ca",
-        "apiserver-kubelet-client": "ca",
-        "front-proxy-client": "front-proxy-ca",
-        "etcd/server": "etcd/ca",
-        "etcd/peer": "etcd/ca",
-        "etcd/healthcheck-client": "etcd/ca",
-        "apiserver-etcd-client": "etcd/ca",
-    }
-    if not subject.cluster.etcd.external:
-        return signed
-    return {name: ca for name, ca in signed.items() if ca != "etcd/ca"}
+    """Name the certificates of a machine that we signed, below the PKI's folder, each with its CA."""
+    signed: dict[str, str] = {}
+    if subject.host.is_control_plane:
+        signed |= {"apiserver": "ca", "apiserver-kubelet-client": "ca", "front-proxy-client": "front-proxy-ca"}
+    if subject.host in subject.inventory.etcd_members:
+        signed |= dict.fromkeys(("etcd/server", "etcd/peer", "etcd/healthcheck-client"), "etcd/ca")
+    if subject.host.is_control_plane and not subject.cluster.etcd.external:
+        signed["apiserver-etcd-client"] = "etcd/ca"
+    return signed
 
 
 def is_proxied(subject: Subject) -> bool:
@@ -247,6 +243,7 @@ def has_virtual_address(subject: Subject) -> bool:
 
 
 def components(subject: Subject) -> Sequence[str]:
-    """Name the static Pods of a control-plane machine."""
-    etcds = () if subject.cluster.etcd.external else ("etcd",)
-    return (*etcds, "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    """Name the static Pods of a machine of the control plane or of etcd."""
+    etcds = ("etcd",) if subject.host in subject.inventory.etcd_members else ()
+    planes = ("kube-apiserver", "kube-controller-manager", "kube-scheduler") if subject.host.is_control_plane else ()
+    return (*etcds, *planes)

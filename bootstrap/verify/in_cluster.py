@@ -41,7 +41,7 @@ BINDINGS = (
 def nodes(machine: Machine, subject: Subject) -> Iterator[str]:
     """Every host of the inventory is a Node, and Ready."""
     held = _nodes(machine)
-    for host in subject.inventory.hosts:
+    for host in subject.inventory.nodes:
         if host.name not in held:
             yield f"{host.name} is no Node"
             continue
@@ -73,7 +73,7 @@ def node_versions(machine: Machine, subject: Subject) -> Iterator[str]:
 def node_labels(machine: Machine, subject: Subject) -> Iterator[str]:
     """Every Node has the labels that the inventory gives it, and those of its roles."""
     held = _nodes(machine)
-    for host in subject.inventory.hosts:
+    for host in subject.inventory.nodes:
         wanted = dict(host.labels)
         if host.is_control_plane:
             wanted |= dict(marks.CONTROL_PLANE_LABELS)
@@ -85,7 +85,7 @@ def node_labels(machine: Machine, subject: Subject) -> Iterator[str]:
 def node_taints(machine: Machine, subject: Subject) -> Iterator[str]:
     """Every Node has the inventory's taints and no others, and Pods may be scheduled to it."""
     held = _nodes(machine)
-    for host in subject.inventory.hosts:
+    for host in subject.inventory.nodes:
         spec = held.get(host.name, {}).get("spec", {})
         if spec.get("unschedulable"):
             yield f"{host.name} is cordoned"
@@ -101,7 +101,7 @@ def node_taints(machine: Machine, subject: Subject) -> Iterator[str]:
 def node_addresses(machine: Machine, subject: Subject) -> Iterator[str]:
     """No two Nodes have the same address, and each has the one that the inventory gives it."""
     held = {name: _address(node) for name, node in _nodes(machine).items()}
-    for host in subject.inventory.hosts:
+    for host in subject.inventory.nodes:
         if host.node_address and host.name in held and held[host.name] != str(host.node_address):
             yield f"{host.name} has {held[host.name]}, not {host.node_address}"
     seen: dict[str, str] = {}
@@ -131,7 +131,7 @@ def node_subnets(machine: Machine, subject: Subject) -> Iterator[str]:
 def kubelet_configuration(machine: Machine, subject: Subject) -> Iterator[str]:
     """Every kubelet works with the settings that the inventory gives it, as it says itself."""
     held = _nodes(machine)
-    for host in subject.inventory.hosts:
+    for host in subject.inventory.nodes:
         if host.name in held:
             wanted = merge(kubelet.cluster_config(subject.cluster), host.kubelet.config)
             wanted = {key: value for key, value in wanted.items() if key not in {"apiVersion", "kind"}}

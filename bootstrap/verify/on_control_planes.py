@@ -1,4 +1,4 @@
-"""The checks of control-plane machines: a function's docstring is the check's text, its name the check's id."""
+"""The checks of machines of the control plane and of etcd: docstrings are the texts, functions' names the ids."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from bootstrap.verify.asking import (
     read,
     running,
     said,
+    valid,
 )
 from bootstrap.verify.subject import Machine, Subject
 
@@ -36,7 +37,11 @@ def certificates(machine: Machine, subject: Subject) -> Iterator[str]:
     for name, ca in own_certificates(subject).items():
         path = f"{paths.PKI}/{name}.crt"
         yield from certificate(path, read(machine, path), read(machine, f"{paths.PKI}/{ca}.crt"))
-    pem = read(machine, f"{paths.PKI}/apiserver.crt")
+    if subject.cluster.etcd.external:
+        # What others signed, by a CA that need not be that of their servers.
+        path = f"{paths.PKI}/apiserver-etcd-client.crt"
+        yield from valid(path, x509.load_pem_x509_certificate(read(machine, path).encode()))
+    pem = read(machine, f"{paths.PKI}/apiserver.crt") if subject.host.is_control_plane else ""
     if pem:
         held = names(x509.load_pem_x509_certificate(pem.encode()))
         wanted = [subject.host.name, subject.cluster.endpoint_name, subject.cluster.networking.service_address(1)]
@@ -61,16 +66,21 @@ def ca_certificates(machine: Machine, subject: Subject) -> Iterator[str]:
 
 def pki_files(machine: Machine, subject: Subject) -> Iterator[str]:
     """The files of the PKI have the modes that kubeadm gives them; no key can be read by others."""
-    own = own_certificates(subject)
+    own = dict(own_certificates(subject))
+    if subject.cluster.etcd.external:
+        own["apiserver-etcd-client"] = "etcd/ca"
     wanted = {f"{paths.PKI}/{name}.crt": "644" for name in (*own, *own.values())}
-    wanted |= {f"{paths.PKI}/{name}.key": "600" for name in (*own, "sa")} | {f"{paths.PKI}/sa.pub": "600"}
-    wanted |= {paths.PKI: "755"} | ({} if subject.cluster.etcd.external else {f"{paths.PKI}/etcd": "755"})
+    wanted |= {f"{paths.PKI}/{name}.key": "600" for name in own} | {paths.PKI: "755", f"{paths.PKI}/etcd": "755"}
+    if subject.host.is_control_plane:
+        wanted |= {f"{paths.PKI}/sa.key": "600", f"{paths.PKI}/sa.pub": "600"}
     yield from modes(machine, wanted)
     # The key of a CA may be kept elsewhere; where it is here, nobody else reads it.
     keys = machine.run(f"stat -c '%a %n' -- {paths.PKI}/*.key {paths.PKI}/etcd/*.key").stdout.splitlines()
     for mode, _, path in (line.partition(" ") for line in keys):
         if path not in wanted and mode != "600":
             yield f"{path} has mode {mode}, not 600"
+        if path == f"{paths.PKI}/etcd/ca.key" and subject.host not in subject.inventory.etcd_members:
+            yield f"{path} is here, where etcd does not run: whoever has it can sign members and clients"
 
 
 def kubeconfig_files(machine: Machine, _: Subject) -> Iterator[str]:
@@ -99,13 +109,13 @@ def kubeconfig_servers(machine: Machine, subject: Subject) -> Iterator[str]:
 
 
 def manifests(machine: Machine, subject: Subject) -> Iterator[str]:
-    """The manifests of the control plane are there, for root alone."""
+    """The manifests of the control plane and of etcd are there, for root alone."""
     wanted = {f"{paths.MANIFESTS}/{component}.yaml": "600" for component in components(subject)}
     yield from modes(machine, {paths.MANIFESTS: "700", **wanted})
 
 
 def static_pods(machine: Machine, subject: Subject) -> Iterator[str]:
-    """The container of every control-plane component runs."""
+    """The container of every component that is to be there runs."""
     for component in components(subject):
         if not running(machine, component):
             yield f"no container of {component} runs"

@@ -253,31 +253,28 @@ def inodes(machine: Machine, subject: Subject) -> Iterator[str]:
 # --- files
 
 
-def kubelet_files(machine: Machine, _: Subject) -> Iterator[str]:
+def kubelet_files(machine: Machine, subject: Subject) -> Iterator[str]:
     """The files of the kubelet have the modes that kubeadm gives them."""
-    yield from modes(
-        machine,
-        {
-            paths.KUBELET_CONF: "600",
-            paths.KUBELET_CONFIG: "644",
-            paths.KUBELET_FLAGS: "644",
-            paths.KUBELET_INSTANCE_CONFIG: "644",
-            paths.KUBELET_UNIT: "644",
-            paths.KUBELET_DROP_IN: "644",
-            f"{paths.PKI}/ca.crt": "644",
-        },
-    )
+    wanted = {
+        paths.KUBELET_CONFIG: "644",
+        paths.KUBELET_FLAGS: "644",
+        paths.KUBELET_INSTANCE_CONFIG: "644",
+        paths.KUBELET_UNIT: "644",
+        paths.KUBELET_DROP_IN: "644",
+    }
+    of_nodes = {} if subject.host.is_etcd else {paths.KUBELET_CONF: "600", f"{paths.PKI}/ca.crt": "644"}
+    yield from modes(machine, wanted | of_nodes)
 
 
-def runtime_files(machine: Machine, _: Subject) -> Iterator[str]:
+def runtime_files(machine: Machine, subject: Subject) -> Iterator[str]:
     """The files of containerd and of the kernel's settings can be changed by root alone."""
-    places = (paths.CONTAINERD_CONFIG, paths.CONTAINERD_UNIT, prepare.MODULES_FILE, prepare.SYSCTL_FILE)
-    yield from modes(machine, dict.fromkeys(places, "644"))
+    of_nodes = () if subject.host.is_etcd else (prepare.MODULES_FILE, prepare.SYSCTL_FILE)
+    yield from modes(machine, dict.fromkeys((paths.CONTAINERD_CONFIG, paths.CONTAINERD_UNIT, *of_nodes), "644"))
 
 
 def manifest_strangers(machine: Machine, subject: Subject) -> Iterator[str]:
     """The folder of static Pods holds ours and nothing else."""
-    ours = {f"{component}.yaml" for component in components(subject)} if subject.host.is_control_plane else set()
+    ours = {f"{component}.yaml" for component in components(subject)}
     if is_proxied(subject):
         ours.add(f"{proxy.NAME}.yaml")
     if has_virtual_address(subject):
@@ -493,8 +490,9 @@ def _images(subject: Subject) -> Iterator[str]:
         yield "haproxy"
     if has_virtual_address(subject):
         yield "keepalived"
-    if subject.host.is_control_plane:
-        yield from components(subject)
+    yield from components(subject)
+    if subject.host.is_etcd:
+        return
     if not subject.cluster.kube_proxy.disabled:
         yield "kube-proxy"
     if not subject.cluster.addons.coredns.disabled:
@@ -519,10 +517,11 @@ def _api_answers(machine: Machine, server: str) -> Iterator[str]:
 def _ports(subject: Subject) -> Mapping[int, str]:
     """Give the TCP ports on which components of the host listen, as far as nothing else was chosen for them."""
     cluster = subject.cluster
-    wanted = {int(subject.kubelet.get("port", 10250)): "kubelet"}
+    wanted = {} if subject.host.is_etcd else {int(subject.kubelet.get("port", 10250)): "kubelet"}
     if subject.kubelet.get("healthzPort", 10248):
         wanted[int(subject.kubelet.get("healthzPort", 10248))] = "kubelet"
-    if not cluster.kube_proxy.disabled and "healthzBindAddress" not in cluster.kube_proxy.config:
+    is_node = not subject.host.is_etcd
+    if is_node and not cluster.kube_proxy.disabled and "healthzBindAddress" not in cluster.kube_proxy.config:
         wanted[10256] = "kube-proxy"
     if is_proxied(subject):
         wanted[cluster.endpoint.port] = "haproxy"
@@ -534,8 +533,8 @@ def _ports(subject: Subject) -> Mapping[int, str]:
             10257: "kube-controller-manager",
             10259: "kube-scheduler",
         }
-        if not cluster.etcd.external:
-            wanted |= {2379: "etcd", 2380: "etcd", 2381: "etcd"}
+    if subject.host in subject.inventory.etcd_members:
+        wanted |= {2379: "etcd", 2380: "etcd", 2381: "etcd"}
     return {port: wanted[port] for port in sorted(wanted)}
 
 
@@ -544,7 +543,7 @@ def _room(machine: Machine, subject: Subject, command: str, kept: Mapping[str, i
     given = subject.kubelet.get("evictionHard") or {}
     of_nodes, of_images = (_percent(given.get(signal), default) for signal, default in kept.items())
     places = dict.fromkeys(("/", "/var/log", paths.KUBELET, paths.STATE), of_nodes) | {"/var/lib/containerd": of_images}
-    if subject.host.is_control_plane and not subject.cluster.etcd.external:
+    if subject.host in subject.inventory.etcd_members:
         places[subject.cluster.etcd.local.data_dir] = of_nodes
     told = set()
     # One call for each: what df shows of a path is its file system.

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from bootstrap import spec
 from bootstrap.site import Contents
 
-On = Literal["all", "node", "control-plane", "etcd", "cluster"]
+On = Literal["all", "node", "control-plane", "control-plane, etcd", "etcd", "cluster"]
 """Where a check is made: on every machine, on every Node, on those of a kind (`etcd`: its members), or once, from a
 control plane that serves."""
 
@@ -94,6 +94,8 @@ class Check:
                 return host in inventory.nodes
             case "control-plane":
                 return host.is_control_plane
+            case "control-plane, etcd":
+                return not host.is_worker
             case "etcd":
                 return host in inventory.etcd_members
             case "cluster":
