@@ -107,7 +107,8 @@ def _policy() -> tuple[dict[str, Any], ...]:
                 {
                     "expression": f"!({_LISTED}) || ({_ANOTHER})",
                     "messageExpression": _MESSAGE,
-                    "reason": "Forbidden",
+                    # What is forbidden the kubelet tries otherwise, and does not tell why (kubelet_node_status.go).
+                    "reason": "Invalid",
                 }
             ],
         },

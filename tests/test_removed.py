@@ -45,6 +45,8 @@ def test_the_policy_is_there_as_long_as_somebody_is_refused(server: ApiServer, a
     assert removed.refuse(api, {"w1": "", "w2": ""}) == {"w2"}
     assert removed.listed(api) == {"w1": "id1", "w2": ""}
     assert all(path in server.objects for path in POLICIES)
+    # A kubelet does not log the words of what is Forbidden.
+    assert [each["reason"] for each in server.objects[POLICIES[0]]["spec"]["validations"]] == ["Invalid"]
     server.objects[LIST]["data"] = {"w1": "id1"}  # a merge, as the server here does it, takes nothing away
     assert removed.admit(api, ["w1"])
     assert server.objects == {}
