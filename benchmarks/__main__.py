@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import clusters, faults, links, logins, machines, operator, preflight
+from benchmarks import clusters, faults, gap, links, logins, machines, operator, preflight
 from benchmarks.report import machine
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "roundtrips": links.roundtrips,
     "diagnosis": faults.diagnosis,
     "kill": faults.kill,
+    "gap": gap.gap,
     "preflight": preflight.preflight,
     "plan5000": operator.plan5000,
     "help": operator.help_,
