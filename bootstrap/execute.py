@@ -11,26 +11,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from typing import BinaryIO
 
 from bootstrap import batch, cluster, diagnosis, lock
 from bootstrap.api import Api
-from bootstrap.errors import ApiError, BootstrapError, HostError, HostsFailed, StepFailed, WaitTimedOut
+from bootstrap.errors import (
+    ApiError,
+    BootstrapError,
+    HostError,
+    HostsFailed,
+    StepFailed,
+    WaitTimedOut,
+    words,
+)
+from bootstrap.etcd import learners
 from bootstrap.events import Event, HostFailed, Listener, PhaseDone, PhaseStarted, Sending, State, StepDone, Waiting
 from bootstrap.parallel import pool, settle
 from bootstrap.plan import Phase, Plan, Stage, Task
 from bootstrap.steps import (
-    ApiAbsent,
-    ApiObject,
     ApiStep,
-    ApiWait,
     Binary,
     Command,
+    EtcdStep,
     Fallback,
     File,
     HostStep,
     Image,
-    NodeMarks,
+    Learner,
     Step,
     Unit,
     Wait,
@@ -50,13 +58,16 @@ class Means:
 
     It is given the host's name, as a control-plane host has an API server of its own.
 
-    `lease` are the locks under which the work is done; `hosts` are guarded by it.
+    `lease` are the locks under which the work is done; `hosts` are guarded by it. `etcd` is a control-plane host whose
+    etcd member serves, where members are added, and `change` raises where another run may be changing them.
     """
 
     hosts: Mapping[str, Host]
     api: Callable[[str], AbstractContextManager[Api]]
     open_blob: Callable[[str], BinaryIO]
     lease: lock.Lease | None = None
+    etcd: Host | None = None
+    change: Callable[[], None] = lambda: None
 
 
 def execute(plan: Plan, means: Means, listener: Listener) -> None:
@@ -124,6 +135,7 @@ class _Run:
         self._began = 0.0
         self._changed = 0
         self._steps = 0
+        self._learner: Learner | None = None
 
     def tasks(self, tasks: Sequence[Task]) -> BootstrapError | None:
         """Do the tasks. Gives the error that ended them early."""
@@ -133,16 +145,20 @@ class _Run:
                 for group in _groups(tasks):
                     if self._stop.is_set():
                         return None
-                    if isinstance(group, _ApiGroup):
+                    if isinstance(group, _Elsewhere):
                         self._enter(group.phase)
+                        if isinstance(group.steps[0], EtcdStep):
+                            self._etcd(group)
+                            continue
                         api = api or stack.enter_context(self._means.api(self._name))
                         self._api(group, api)
                     else:
                         self._batch(group)
                 self._leave()
         except BootstrapError as error:
-            self._tell(HostFailed(self._name, self._phase.name if self._phase else "", error))
-            return error
+            failure = self._withdraw(error)
+            self._tell(HostFailed(self._name, self._phase.name if self._phase else "", failure))
+            return failure
         return None
 
     def _enter(self, phase: Phase) -> None:
@@ -165,24 +181,76 @@ class _Run:
         state: State = "same" if how is None else "changed"
         self._tell(StepDone(self._name, self._phase.name, title(step), state, how or ""))
 
-    def _api(self, group: _ApiGroup, api: Api) -> None:
-        name, phase = self._name, group.phase.name
+    def _api(self, group: _Elsewhere, api: Api) -> None:
         for step in group.steps:
-            if self._stop.is_set():
+            assert isinstance(step, ApiStep)
+            if self._may_not_go_on():
                 return
-            if self._means.lease:
-                self._means.lease.check(name)
-
-            def waiting(what: str, elapsed: float, limit: float) -> None:
-                self._tell(Waiting(name, phase, what, elapsed, limit))
-
             try:
-                how = cluster.do(step, api, on_wait=waiting)
+                how = cluster.do(step, api, on_wait=self._waiting)
             except HostError:
                 raise
             except (ApiError, OSError) as error:
-                raise StepFailed(name, phase, title(step), str(error)) from error
+                raise StepFailed(self._name, group.phase.name, title(step), str(error)) from error
             self._done(step, how)
+
+    def _etcd(self, group: _Elsewhere) -> None:
+        assert self._means.etcd
+        for step in group.steps:
+            assert isinstance(step, EtcdStep)
+            if self._may_not_go_on():
+                return
+            self._means.change()
+            if isinstance(step, Learner):
+                self._learner = step
+            try:
+                how = learners.do(step, self._means.etcd, on_wait=self._waiting)
+            except HostError as error:
+                if error.host == self._name:
+                    raise
+                raise StepFailed(self._name, group.phase.name, title(step), str(error)) from error
+            if not isinstance(step, Learner):
+                self._learner = None
+            self._done(step, how)
+
+    def _withdraw(self, error: BootstrapError) -> BootstrapError:
+        """Undo what of a new etcd member is there, where its host failed before it had a vote; give what is told."""
+        if self._learner is None or self._means.etcd is None:
+            return error
+        name, phase = self._name, self._phase.name if self._phase else ""
+        try:
+            self._means.change()
+            if not learners.withdraw(self._learner, self._means.etcd):
+                return error
+            left = self._clear(self._learner.withdrawn)
+        except BootstrapError as other:
+            return HostError(name, f"{words(error)}\nIts etcd member is a learner still ({words(other)}): join again")
+        self._tell(StepDone(name, phase, title(self._learner), "changed", "taken out again"))
+        what = f"{words(error)}\nIts etcd member was taken out of the cluster again{left}: mend it, and join again"
+        return HostError(name, what)
+
+    def _clear(self, steps: Sequence[HostStep]) -> str:
+        """Do `steps`, and tell what is left where one of them fails: the next join sees to it."""
+        failed: list[str] = []
+
+        def hear(line: bytes) -> None:
+            if isinstance(answer := batch.parse(line), batch.Failed):
+                failed.append(f"{title(steps[answer.step])}: {answer.text.strip()}")
+
+        stdin = batch.compile_steps(steps)
+        result = self._means.hosts[self._name].run(batch.COMMAND, stdin=stdin, seconds=_limit(steps), on_line=hear)
+        if result.status and not failed:
+            failed.append(result.stderr.decode(errors="replace").strip() or f"status {result.status}")
+        return f", but the machine was not cleared ({failed[0]})" if failed else ""
+
+    def _may_not_go_on(self) -> bool:
+        if not self._stop.is_set() and self._means.lease:
+            self._means.lease.check(self._name)
+        return self._stop.is_set()
+
+    def _waiting(self, what: str, elapsed: float, limit: float) -> None:
+        assert self._phase
+        self._tell(Waiting(self._name, self._phase.name, what, elapsed, limit))
 
     def _batch(self, group: _Batch) -> None:
         host = self._means.hosts[self._name]
@@ -290,29 +358,25 @@ _Batch = list[tuple[Phase, HostStep]]
 
 
 @dataclass(frozen=True, slots=True)
-class _ApiGroup:
+class _Elsewhere:
+    """Steps of a phase that are done at the API server, or all of them by etcd's members."""
+
     phase: Phase
-    steps: list[ApiStep]
+    steps: Sequence[ApiStep | EtcdStep]
 
 
-def _groups(tasks: Sequence[Task]) -> Iterator[_Batch | _ApiGroup]:
-    """Part a host's steps into what goes to the machine at once, and what is done at the API server, in order."""
+def _groups(tasks: Sequence[Task]) -> Iterator[_Batch | _Elsewhere]:
+    """Part a host's steps into what goes to the machine at once, and what is done elsewhere, in order."""
     pending: _Batch = []
     for task in tasks:
-        api: list[ApiStep] = []
-        for step in task.steps:
-            if isinstance(step, ApiObject | ApiAbsent | NodeMarks | ApiWait):
-                if pending:
-                    yield pending
-                    pending = []
-                api.append(step)
-            else:
-                if api:
-                    yield _ApiGroup(task.phase, api)
-                    api = []
-                pending.append((task.phase, step))
-        if api:
-            yield _ApiGroup(task.phase, api)
+        for kind, steps in groupby(task.steps, _where):
+            if kind == "machine":
+                pending += [(task.phase, step) for step in steps if isinstance(step, HostStep)]
+                continue
+            if pending:
+                yield pending
+                pending = []
+            yield _Elsewhere(task.phase, [step for step in steps if not isinstance(step, HostStep)])
     if pending:
         yield pending
 
@@ -332,6 +396,12 @@ def _told(restored: batch.Restored, step: HostStep) -> str:
 
 def _are(restored: batch.Restored) -> str:
     return "are" if len(restored.files) > 1 else "is"
+
+
+def _where(step: Step) -> str:
+    if isinstance(step, HostStep):
+        return "machine"
+    return "etcd" if isinstance(step, EtcdStep) else "api"
 
 
 def _limit(steps: Sequence[HostStep]) -> float:

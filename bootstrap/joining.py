@@ -1,4 +1,7 @@
-"""`join`: workers become Nodes by a bootstrap token, all at once; with admin rights on the cluster, or without."""
+"""`join`: control-plane hosts become members one by one, then workers Nodes by a bootstrap token, all at once.
+
+With admin rights on the cluster; workers also without, by an invitation.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from bootstrap import ca_directory, discovery, kubeconfig, lock, paths, phases, plan, run, tokens, topology
+from bootstrap import ca_directory, discovery, kubeconfig, lock, paths, phases, plan, removed, run, tokens
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
 from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem, words
 from bootstrap.events import Listener, Waiting
 from bootstrap.execute import Means
 from bootstrap.gather import Gathered, Request, gather
+from bootstrap.growing import Exclusive, Ground, exclusively, grow, unhindered
 from bootstrap.parallel import attempt
-from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work
+from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work, worked
 from bootstrap.site import Joining, Node, Site, Token
 from bootstrap.spec import Cluster, Inventory, seconds
 from bootstrap.spec import Host as Machine
@@ -51,9 +55,14 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Way(run.Way):
-    """How a join goes about its plan, and how it has a token for its time, if it needs one (`token`)."""
+    """How a join goes about its plan, has a token for its time, if it needs one, and is the only one to add members.
+
+    `admit` lets machines in again that were removed.
+    """
 
     token: Callable[[Api, bool], AbstractContextManager[Token | None]]
+    exclusive: Exclusive
+    admit: Callable[[Api, Sequence[str]], object]
 
 
 def join(
@@ -63,55 +72,78 @@ def join(
     warn: Callable[[Problem], None],
     way: Way | None = None,
 ) -> Joined:
-    """Join every worker of `inventory` that has not joined yet, and mend those that have.
+    """Join every host of `inventory` that has not joined yet, and mend workers that have.
 
-    A worker that fails or is not reached does not stop the others; all failures are raised together as
-    `HostsFailed` at the end. One control-plane host that serves is enough. Raises other `BootstrapError`s where
-    nothing could be begun.
+    Control-plane hosts come first (`bootstrap.growing`). A worker that fails or is not reached does not stop the
+    others; all failures are raised together as `HostsFailed` at the end. One control-plane host that serves is enough.
+    Raises other `BootstrapError`s where nothing could be begun.
     """
     way = way or DOING
-    workers = _workers(inventory, request)
+    wanted = [machine.name for machine in request.machines(inventory, inventory.hosts)]
     workflow = request.phases(phases.JOIN)
     bundle = bundle_of(inventory)
     masters = inventory.control_plane
+    grows = any(machine.name in wanted for machine in masters)
+    machines = [machine for machine in inventory.hosts if grows or machine.is_control_plane or machine.name in wanted]
     with (
-        connected(inventory, [*masters, *workers]) as connections,
+        connected(inventory, machines) as connections,
         way.lease("join") as lease,
     ):
         if all(machine.name in connections.failures for machine in masters):
             raise HostsFailed(connections.failures, list(connections.hosts))
         # All locks of the control plane are taken, so that no two runs have but one of them each.
-        gathered = _gather(inventory, connections, request, warn, lease, proxied=inventory.is_proxied)
+        idle = [machine.name for machine in machines if machine.is_worker and machine.name not in wanted]
+        gathered = _gather(
+            inventory, connections, request, warn, lease, proxied=inventory.is_proxied, only_looked_at=idle
+        )
         seen = [node for node in gathered.nodes if node.host.is_control_plane]
         if not seen:
             raise HostsFailed(gathered.failures, [])
         control_plane = control_plane_of(inventory, connections.hosts, seen)
-        everyone = topology.planes(inventory, seen)
-        failures = {**connections.failures, **gathered.failures}
-        for machine in masters:
-            if machine.name in failures:
-                warn(_lost(machine.name, failures.pop(machine.name)))
-        nodes = [node for node in gathered.nodes if node.host.is_worker]
+        means = Means(connections.hosts, control_plane.api, bundle.open, lease)
+
+        def vet(new: Sequence[Node]) -> dict[str, BootstrapError]:
+            with control_plane.api() as api:
+                return _vetted(api, new, control_plane.ca, way)
+
+        ground = Ground(
+            inventory, seen, control_plane, bundle.contents, workflow, request, means, way, way.exclusive, listener, vet
+        )
+        growth = grow(ground, wanted)
+        unreached = {**connections.failures, **gathered.failures}
+        members_now = [node.name for node in growth.nodes]
+        failures: dict[str, BootstrapError] = {}
+        for name, error in unreached.items():
+            if name in members_now or name in idle:
+                warn(_lost(name, error))
+            else:
+                failures[name] = error
+        workers = [node for node in gathered.nodes if node.host.is_worker]
         with control_plane.api() as api:
-            failures |= _strangers(api, nodes, control_plane.ca)
-            nodes = [node for node in nodes if node.name not in failures]
-            files = _kubelet_files(inventory, control_plane, nodes)
+            new = [node for node in workers if node.name in wanted]
+            failures |= _vetted(api, new, control_plane.ca, way)
+            files = _kubelet_files(inventory, control_plane, [node for node in new if node.name not in failures])
             request.secrets.learn(*(data for held in files.values() for data in held.values()))
-            with way.token(api, any(not _has_joined(node) and node.name not in files for node in nodes)) as token:
+            with way.token(api, any(not _has_joined(node) and node.name not in files for node in new)) as token:
                 request.secrets.learn(str(token or "").encode())
-                failures |= _unreaching(connections, nodes, control_plane)
-                nodes = [node for node in nodes if node.name not in failures]
+                failures |= _unreaching(connections, [node for node in new if node.name not in failures], control_plane)
                 site = Site(
                     inventory.cluster,
-                    (*everyone, *nodes),
+                    (*growth.nodes, *workers),
                     bundle.contents,
                     files,
                     joining=_invited(api, inventory, control_plane, token),
                     endpoint_address=control_plane.node.address,
                 )
-                means = Means(connections.hosts, control_plane.api, bundle.open, lease)
-                done = work(_planned(request, workflow, site, nodes), means, way, listener, failures)
-    return Joined(tuple(done))
+                todo = _planned(request, workflow, site, [node for node in new if node.name not in failures])
+                if growth.joined:
+                    others = [node for node in workers if node.name in idle and _has_joined(node)]
+                    todo = plan.Plan(todo.stages + _planned(request, phases.REDIRECTED, site, others).stages)
+                done, failures = worked(todo, means, way, listener, failures)
+    failures |= growth.failures
+    if failures:
+        raise HostsFailed(failures, [*growth.joined, *done])
+    return Joined((*growth.joined, *done))
 
 
 def join_invited(
@@ -199,6 +231,7 @@ def _gather(
     lease: lock.Lease | None,
     *,
     proxied: bool = False,
+    only_looked_at: Sequence[str] = (),
 ) -> Gathered:
     machines = [machine for machine in inventory.hosts if machine.name in connections.hosts]
     gathered = gather(
@@ -210,6 +243,7 @@ def _gather(
         platform=PLATFORM,
         lease=lease,
         proxied=proxied,
+        only_looked_at=only_looked_at,
     )
     for problem in gathered.warnings:
         warn(problem)
@@ -234,11 +268,18 @@ def _no_api(_: str) -> Api:
 
 
 def _lost(name: str, error: BootstrapError) -> Problem:
-    return Problem(name, "Connection", "warning", words(error), "the other control-plane hosts do for this run")
+    return Problem(name, "Connection", "warning", words(error), "this run does without it")
 
 
 def _has_joined(node: Node) -> bool:
     return node.facts.bootstrapped
+
+
+def _vetted(api: Api, nodes: Sequence[Node], ca: bytes, way: Way) -> dict[str, BootstrapError]:
+    """Give why some machines may not join, and have the others admitted that were removed once."""
+    wrong = removed.unclean(api, nodes) | _strangers(api, nodes, ca)
+    way.admit(api, [node.name for node in nodes if node.name not in wrong])
+    return wrong
 
 
 def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, BootstrapError]:
@@ -303,8 +344,8 @@ def _no_token(_: Api, needed: bool) -> Iterator[Token | None]:
     yield Token("", "") if needed else None
 
 
-DOING = Way(run.DOING.walk, run.DOING.lease, run.DOING.keep, _token)
-LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, run.LOOKING.keep, _no_token)
+DOING = Way(run.DOING.walk, run.DOING.lease, run.DOING.keep, _token, exclusively, removed.admit)
+LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, run.LOOKING.keep, _no_token, unhindered, lambda _, __: None)
 """The way of a dry run: nothing is changed, neither on machines nor in the cluster."""
 
 

@@ -406,10 +406,9 @@ _COMMON: dict[str, _Rule] = {
     "nodeRegistration.imagePullSerial": _Only((True,), "images are brought, and never pulled"),
     "skipPhases": _Not("phases are left out by the command", "remove it, and give --skip-phases"),
     "patches.directory": _Not("patches of files are not supported", "use extraArgs, extraEnvs, extraVolumes or config"),
-    "timeouts.etcdAPICall": _Only(("2m0s", "2m"), "it cannot be changed"),
     "timeouts.upgradeManifests": _Only(("5m0s", "5m"), "it cannot be changed"),
     **_same("timeouts.", "controlPlaneComponentHealthCheck", "kubeletHealthCheck", "kubernetesAPICall"),
-    **_same("timeouts.", "tlsBootstrap", "discovery"),
+    **_same("timeouts.", "tlsBootstrap", "discovery", "etcdAPICall"),
 }
 _RULES: Mapping[str, Mapping[str, _Rule]] = {
     "ClusterConfiguration": {

@@ -19,22 +19,20 @@ from bootstrap.errors import (
     HostsFailed,
     StepFailed,
 )
+from bootstrap.etcd import learners
 from bootstrap.events import Depends, Drift, Event, HostFailed, Listener, StepDone
 from bootstrap.execute import Means
 from bootstrap.parallel import pool
 from bootstrap.plan import Phase, Plan, Task
 from bootstrap.site import Node
 from bootstrap.steps import (
-    ApiAbsent,
-    ApiObject,
     ApiStep,
-    ApiWait,
     Binary,
     Command,
+    EtcdStep,
     File,
     HostStep,
     Image,
-    NodeMarks,
     Step,
     Unit,
     Wait,
@@ -84,6 +82,7 @@ class _Look:
         number = 0
         try:
             acting = self._look_at_machine()
+            self._look_at_etcd()
             self._look_at_cluster(acting)
         except BootstrapError as raised:
             error = raised
@@ -96,11 +95,7 @@ class _Look:
 
     def _look_at_machine(self) -> list[int]:
         """Look at the steps on the machine. Gives the numbers of those that would change something."""
-        mine = [
-            (number, phase, step)
-            for number, (phase, step) in enumerate(self._all)
-            if not isinstance(step, ApiObject | ApiAbsent | NodeMarks | ApiWait)
-        ]
+        mine = [(number, phase, step) for number, (phase, step) in enumerate(self._all) if isinstance(step, HostStep)]
         if not mine:
             return []
         steps = [step for _, _, step in mine]
@@ -153,12 +148,19 @@ class _Look:
         on_phase, on_step = self._all[on]
         return Depends(self._name, phase.name, title(step), on_phase.name, title(on_step), how)
 
+    def _look_at_etcd(self) -> None:
+        for number, (phase, step) in enumerate(self._all):
+            if isinstance(step, EtcdStep):
+                assert self._means.etcd
+                how = learners.preview(step, self._means.etcd)
+                self._events[number] = (
+                    Drift(self._name, phase.name, title(step), how, "")
+                    if how
+                    else StepDone(self._name, phase.name, title(step), "same")
+                )
+
     def _look_at_cluster(self, changing: Sequence[int]) -> None:
-        steps = [
-            (number, step)
-            for number, (_, step) in enumerate(self._all)
-            if isinstance(step, ApiObject | ApiAbsent | NodeMarks | ApiWait)
-        ]
+        steps = [(number, step) for number, (_, step) in enumerate(self._all) if isinstance(step, ApiStep)]
         if not steps:
             return
         try:

@@ -23,11 +23,13 @@ from bootstrap.steps import (
     Directory,
     File,
     Image,
+    Learner,
     Link,
     NodeMarks,
     Step,
     Unit,
     UnitOff,
+    Voter,
     Wait,
     title,
 )
@@ -50,7 +52,8 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
 
     Raises `UsageError` for phases and hosts that there are not.
     """
-    part = [machine for machine in inventory.hosts if machine.is_worker == (workflow == "join")]
+    # Which control-plane hosts are to be joined only the machines tell; here they are told of where they are named.
+    part = [machine for machine in inventory.hosts if machine.is_worker == (workflow == "join") or request.limit]
     chosen = request.phases(WORKFLOWS[workflow])
     machines = request.machines(inventory, part)
     lead = next((machine for machine in machines if machine.is_control_plane), None)
@@ -122,7 +125,7 @@ def writes(name: str, workflow: str) -> list[str]:
     hosts = tuple(host.model_copy(update={"name": ANY}) for host in sample.hosts)
     site = unseen(sample.model_copy(update={"hosts": hosts}))
     found = [phase for phase in WORKFLOWS[workflow] if phase.name == name]
-    nodes = [_node(host) for host in hosts if host.is_worker == (workflow == "join")]
+    nodes = [_node(host) for host in hosts if not host.is_worker or workflow == "join"]
     tasks = plan.build(found, site, nodes=nodes).tasks
     kept = [step for task in tasks for step in task.steps if not isinstance(step, Wait | ApiWait)]
     return list(dict.fromkeys(described(step) for step in kept))
@@ -152,6 +155,8 @@ _WORDS: Mapping[type, str] = {
     ApiObject: "object {}",
     ApiAbsent: "no object {}",
     NodeMarks: "{}",
+    Learner: "{}, as a learner",
+    Voter: "{}",
     ApiWait: "wait for {}",
 }
 

@@ -55,13 +55,10 @@ def admit(api: Api, names: Collection[str]) -> bool:
     return True
 
 
-def admit_joining(api: Api, nodes: Collection[Node]) -> dict[str, BootstrapError]:
-    """Have the machines of a `join` admitted, and give an error for each that still holds what it had in the cluster.
-
-    To be asked before anything is done to them.
-    """
+def unclean(api: Api, nodes: Collection[Node]) -> dict[str, BootstrapError]:
+    """Give an error for each machine of a `join` that is refused and still holds what it had in the cluster."""
     found = listed(api)
-    wrong: dict[str, BootstrapError] = {
+    return {
         node.name: HostError(
             node.name,
             "it was removed from this cluster, and still holds what it had of it: clean it by `kubestrap remove "
@@ -72,8 +69,6 @@ def admit_joining(api: Api, nodes: Collection[Node]) -> dict[str, BootstrapError
         and (node.facts.bootstrapped or node.facts.etcd_data)
         and found[node.name] in ("", node.facts.machine)
     }
-    admit(api, [node.name for node in nodes if node.name in found and node.name not in wrong])
-    return wrong
 
 
 def listed(api: Api) -> dict[str, str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap import ca_directory, kubeconfig, lock, paths, phases, pki, plan, topology
+from bootstrap import ca_directory, kubeconfig, lock, members, paths, phases, pki, plan, topology
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
 from bootstrap.connections import Connections, connected
@@ -17,13 +17,15 @@ from bootstrap.errors import (
     ApiUnreachable,
     ApiUntrusted,
     BootstrapError,
+    ConfigError,
     HostError,
     HostsFailed,
     NoControlPlane,
     PkiRefused,
     Problem,
 )
-from bootstrap.etcd import external, quorum
+from bootstrap.etcd import external, learners, quorum
+from bootstrap.etcd.members import Member
 from bootstrap.events import HostFailed, Listener
 from bootstrap.execute import Means, execute
 from bootstrap.gather import Gathered, Request, gather
@@ -117,29 +119,39 @@ def init(
         # Who is not reached may hold the only CA, or be a member of another cluster.
         if not nodes or not topology.stands(inventory, gathered.nodes):
             raise_failures(failures, connections.hosts)
+        asked = {node.name: connections.hosts[node.name] for node in gathered.nodes}
+        roster = topology.settled(inventory, gathered.nodes, enrolled(asked, inventory, gathered.nodes))
+        for problem in outsiders(roster):
+            warn(problem)
+        wanted = [name for name in wanted if name not in roster.outside]
+        nodes = [node for node in nodes if node.name in wanted]
         failures = {name: error for name, error in failures.items() if name in wanted}
-        everyone = topology.settled(inventory, gathered.nodes)
         _require_quorum(connections, gathered, inventory)
+        if not nodes:
+            raise_failures(failures, connections.hosts)
+            raise ConfigError(f"{', '.join(roster.outside)}: `kubestrap join` makes them members of the control plane")
         now = datetime.datetime.now(datetime.UTC)
-        kept = operators_cas(cluster, gathered.nodes, now, way)
+        known = [node for node in gathered.nodes if node.name not in roster.outside]
+        kept = operators_cas(cluster, known, now, way)
         request.secrets.learn(*kept.values())
         files = kubeconfig.site_files(
             cluster,
-            gathered.nodes,
+            known,
             now,
-            first=inventory.control_plane[0].name,
+            first=next(node.name for node in roster.nodes if node.host.is_control_plane),
             kept=kept,
             stacked=inventory.is_stacked,
             given=given,
         )
         for held in files.values():
             request.secrets.learn(*held.values())
-        masters = [node for node in gathered.nodes if node.host.is_control_plane]
+        masters = [node for node in known if node.host.is_control_plane]
         planes = {node.name: connections.hosts[node.name] for node in masters}
         asked = {name: host for name, host in planes.items() if name in wanted}
         raise_failures(strangers_at_the_endpoint(asked, cluster, files), connections.hosts)
         lead = next((node for node in masters if node in nodes), masters[0])
-        site = Site(cluster, everyone, bundle.contents, files, lead=lead.name)
+        initial = members.initial_clusters(nodes)
+        site = Site(cluster, roster.nodes, bundle.contents, files, lead=lead.name, initial_clusters=initial)
         # What serves goes on serving: no two machines are changed at once. What forms does so together.
         serving = len(nodes) > 1 and serves(planes, cluster)
         todo = plan.build(workflow, site, nodes=nodes, in_turn=serving)
@@ -178,6 +190,16 @@ def work(
     todo: plan.Plan, means: Means, way: Way, listener: Listener, failures: Mapping[str, BootstrapError]
 ) -> list[str]:
     """Do the plan, give the hosts that are done, and raise its failures with those from before."""
+    done, failed = worked(todo, means, way, listener, failures)
+    if failed:
+        raise HostsFailed(failed, done)
+    return done
+
+
+def worked(
+    todo: plan.Plan, means: Means, way: Way, listener: Listener, failures: Mapping[str, BootstrapError]
+) -> tuple[list[str], dict[str, BootstrapError]]:
+    """Do the plan, and give the hosts that are done and its failures with those from before, which are told first."""
     for name, error in failures.items():
         listener(HostFailed(name, "", error))
     failed = dict(failures)
@@ -186,10 +208,7 @@ def work(
         way.walk(todo, replace(means, hosts=guarded), listener)
     except HostsFailed as error:
         failed |= error.failures
-    done = [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed]
-    if failed:
-        raise HostsFailed(failed, done)
-    return done
+    return [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed], failed
 
 
 def _require_quorum(connections: Connections, gathered: Gathered, inventory: Inventory) -> None:
@@ -212,6 +231,37 @@ def _even(inventory: Inventory) -> list[Problem]:
     kind = "control-plane" if inventory.is_stacked else "etcd"
     what = f"{members} {kind} hosts bear the loss of no more of them than {members - 1}"
     return [Problem("", "", "warning", what, "give the role to one more, or to one less")]
+
+
+def enrolled(hosts: Mapping[str, Host], inventory: Inventory, nodes: Sequence[Node]) -> tuple[Member, ...]:
+    """Give etcd's members, as a majority knows them; none where manifests tell enough, or no etcd serves there."""
+    if not inventory.is_stacked or not members.stands(nodes) or not members.doubtful(inventory.control_plane, nodes):
+        return ()
+    found = enrolment(hosts, nodes, inventory.cluster)
+    return found[1] if found else ()
+
+
+def enrolment(
+    hosts: Mapping[str, Host], nodes: Sequence[Node], cluster: Cluster
+) -> tuple[Host, tuple[Member, ...]] | None:
+    """Give a host whose etcd member serves, and the members as a majority knows them; None where none serves."""
+    held = {node.name: hosts[node.name] for node in nodes if members.MANIFEST in node.facts.files}
+    # An API server is ready only where etcd has its quorum.
+    for name in _ready(held, cluster):
+        with suppress(HostError):
+            return held[name], learners.enrolled(held[name])
+    return None
+
+
+def outsiders(roster: members.Roster) -> Iterator[Problem]:
+    """Tell of the control-plane hosts that etcd does not count, and of members that the inventory does not have."""
+    for name in roster.outside:
+        gone = "the data of its etcd member are gone" if roster.lost.get(name) else ""
+        what = gone or "it is not a member of the control plane"
+        yield Problem(name, "ControlPlane", "warning", what, f"`kubestrap join` makes it one{' again' * bool(gone)}")
+    for name in roster.strangers:
+        what = f"etcd has a member {name}, which the inventory does not have"
+        yield Problem(name, "ControlPlane", "warning", what, "put it back into the inventory, or remove it")
 
 
 def strangers_at_the_endpoint(

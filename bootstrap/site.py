@@ -118,6 +118,17 @@ class Joining:
 
 
 @dataclass(frozen=True, slots=True)
+class InitialCluster:
+    """What a member's manifest tells it of its cluster, for as long as it has no data: peer URLs by name, in order.
+
+    With `existing` the cluster is there already, and takes it in as a learner.
+    """
+
+    members: Mapping[str, str]
+    existing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """Everything a plan is made from.
 
@@ -127,6 +138,9 @@ class Site:
     `admin` says whether the operator holds admin rights on the cluster in this run, and `lead` from which
     control-plane host is done what concerns the whole cluster (empty: the first). Of a control-plane host that this
     run did not reach, a node has no more than its address.
+
+    `initial_clusters` are, by host name, of the etcd members that do not form the cluster of all together, and `lost`
+    the ids of members whose data are gone from the host.
     """
 
     cluster: Cluster
@@ -137,6 +151,8 @@ class Site:
     endpoint_address: str = ""
     admin: bool = True
     lead: str = ""
+    initial_clusters: Mapping[str, InitialCluster] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def control_plane(self) -> tuple[Node, ...]:

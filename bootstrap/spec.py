@@ -238,6 +238,7 @@ class Timeouts(Model):
     control_plane_component_health_check: Duration = "4m"
     kubelet_health_check: Duration = "4m"
     kubernetes_api_call: Annotated[Duration, Field(alias="kubernetesAPICall")] = "1m"
+    etcd_api_call: Annotated[Duration, Field(alias="etcdAPICall")] = "2m"
     tls_bootstrap: Duration = "5m"
     discovery: Duration = "5m"
     node_ready: Duration = "4m"

@@ -1,7 +1,8 @@
 """The closed set of things a phase can ask for, as values that do nothing by themselves.
 
 Steps of the first kind are done on a machine, and many of them go there at once (`bootstrap.batch`); those of the
-second kind are done at the API server (`bootstrap.cluster`). Each says what should be true, and is quiet where it is.
+second kind are done at the API server (`bootstrap.cluster`), those of the third by etcd's members
+(`bootstrap.etcd.learners`). Each says what should be true, and is quiet where it is.
 """
 
 from __future__ import annotations
@@ -203,7 +204,33 @@ class ApiWait:
 
 
 ApiStep = ApiObject | ApiAbsent | NodeMarks | ApiWait
-Step = HostStep | ApiStep
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """etcd counts the member `name`, whose peer URL is `peer`, among its own; where it did not, it is a learner.
+
+    `lost` is the id of a former member of this host, whose data are gone: it is taken out before (0: there is none).
+    `withdrawn` is what is true on the machine where the member did not become a voter, and was taken out again.
+    """
+
+    name: str
+    peer: str
+    lost: int = 0
+    withdrawn: tuple[HostStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """The member `name` at `peer` has a vote; it is promoted as soon as it has caught up, within `seconds`."""
+
+    name: str
+    peer: str
+    seconds: float
+
+
+EtcdStep = Learner | Voter
+Step = HostStep | ApiStep | EtcdStep
 
 
 def title(step: Step) -> str:
@@ -225,6 +252,10 @@ def title(step: Step) -> str:
             return _object(kind, namespace, name)
         case NodeMarks(name=name):
             return f"labels and taints of Node {name}"
+        case Learner(name=name):
+            return f"etcd member {name}"
+        case Voter(name=name):
+            return f"vote of etcd member {name}"
 
 
 def _object(kind: str, namespace: str, name: str) -> str:

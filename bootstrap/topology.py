@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bootstrap import members, paths
 from bootstrap.errors import HostError, NotSupported
+from bootstrap.etcd.members import Member
+from bootstrap.members import Roster
 from bootstrap.site import Node
 from bootstrap.spec import Inventory
 
@@ -28,31 +31,48 @@ def stands(inventory: Inventory, nodes: Sequence[Node]) -> bool:
     )
 
 
-def settled(inventory: Inventory, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Give a node for each host of the control plane and of etcd; `nodes` are those that were looked at.
+def settled(inventory: Inventory, nodes: Sequence[Node], enrolled: Sequence[Member] = ()) -> Roster:
+    """Part the hosts of the control plane and of etcd; `nodes` are those that were looked at, `enrolled` as there.
 
-    Raises what `members.settled` raises for the members of etcd, `NotSupported` where etcd would move, and `HostError`
-    for a host that was not looked at and whose address nothing tells.
+    Raises what `members.settled` raises for the members of etcd, `NotSupported` where etcd would move or have other
+    hosts of its own, and `HostError` for a host that was not looked at and whose address nothing tells.
     """
-    found = planes(inventory, nodes)
+    found = planes(inventory, nodes, enrolled)
     if inventory.is_stacked or not inventory.etcd_members:
         return found
     own = [node for node in nodes if node.host.is_etcd]
-    return (*found, *members.settled(inventory.etcd_members, own, inventory.cluster))
+    _require_same_members(inventory, own)
+    own_roster = members.settled(inventory.etcd_members, own, inventory.cluster)
+    return replace(found, nodes=(*found.nodes, *own_roster.nodes))
 
 
-def planes(inventory: Inventory, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Give a node for each host of the control plane; raises as `settled` does."""
+def planes(inventory: Inventory, nodes: Sequence[Node], enrolled: Sequence[Member] = ()) -> Roster:
+    """Part the hosts of the control plane; raises as `settled` does.
+
+    Where etcd is elsewhere all of them belong to it: nothing of theirs has a vote.
+    """
     require_same_place(inventory, nodes)
     if inventory.is_stacked:
-        return members.settled(inventory.control_plane, nodes, inventory.cluster)
+        return members.settled(inventory.control_plane, nodes, inventory.cluster, enrolled)
     by_name = {node.name: node for node in nodes}
     found = []
     for machine in inventory.control_plane:
         if machine.name not in by_name and machine.node_address is None:
             raise HostError(machine.name, "it is not reached, and its nodeAddress is not in the inventory")
         found.append(by_name.get(machine.name) or Node(machine, str(machine.node_address)))
-    return tuple(found)
+    return Roster(tuple(found))
+
+
+def _require_same_members(inventory: Inventory, nodes: Sequence[Node]) -> None:
+    lists = {node.name: members.listed(node.facts.files.get(members.MANIFEST, b"")) for node in nodes}
+    known = {name for of in lists.values() for name in of}
+    wanted = {machine.name for machine in inventory.etcd_members}
+    if known and known != wanted:
+        raise NotSupported(
+            f"This version does not change the members of an etcd on hosts of its own: they are "
+            f"{', '.join(sorted(known))}, and the inventory has {', '.join(sorted(wanted))}. Give the role etcd to the "
+            "same hosts as before, or reset all hosts and begin anew"
+        )
 
 
 def require_same_place(inventory: Inventory, nodes: Sequence[Node]) -> None:

@@ -141,7 +141,10 @@ def start_steps(site: Site, node: Node) -> Iterator[Step]:
 
 
 def join_steps(site: Site, node: Node) -> Iterator[Step]:
-    """Configure and start the kubelet, which asks the cluster for a certificate with the bootstrap token."""
+    """Configure and start the kubelet; a worker's asks the cluster for a certificate with the bootstrap token."""
+    if node.host.is_control_plane:
+        yield from start_steps(site, node)
+        return
     joining = _joining(site)
     yield Directory(paths.PKI)
     yield File(_CA, joining.ca)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from bootstrap import paths
 from bootstrap.plan import Phase
 from bootstrap.render import from_yaml, render, to_yaml
+from bootstrap.site import InitialCluster
 from bootstrap.steps import Directory, File, Step
 
 if TYPE_CHECKING:
@@ -133,11 +134,13 @@ def flags(defaults: Mapping[str, str], extra: Sequence[NamedValue]) -> tuple[tup
 
 
 def etcd(site: Site, node: Node) -> StaticPod:
-    """Describe the etcd member on `node`; each member's list of the initial cluster is the whole one."""
+    """Describe the etcd member on `node`; its list of the initial cluster is the whole one, or its own."""
     settings = site.cluster.etcd.local
-    peers = ",".join(f"{member.name}=https://{member.address}:2380" for member in site.etcd_members)
+    initial = site.initial_clusters.get(node.name) or InitialCluster(
+        {member.name: peer_url(member) for member in site.etcd_members}
+    )
     client = f"https://{node.address}:2379"
-    peer = f"https://{node.address}:2380"
+    peer = peer_url(node)
     defaults = {
         "advertise-client-urls": client,
         "cert-file": f"{_ETCD_PKI}/server.crt",
@@ -145,7 +148,8 @@ def etcd(site: Site, node: Node) -> StaticPod:
         "data-dir": settings.data_dir,
         "feature-gates": "InitialCorruptCheck=true",
         "initial-advertise-peer-urls": peer,
-        "initial-cluster": peers,
+        "initial-cluster": ",".join(f"{name}={url}" for name, url in initial.members.items()),
+        **({"initial-cluster-state": "existing"} if initial.existing else {}),
         "key-file": f"{_ETCD_PKI}/server.key",
         "listen-client-urls": f"https://127.0.0.1:2379,{client}",
         "listen-metrics-urls": "http://127.0.0.1:2381",
@@ -172,6 +176,11 @@ def etcd(site: Site, node: Node) -> StaticPod:
         requests=(("cpu", "100m"), ("memory", "100Mi")),
         annotation=("kubeadm.kubernetes.io/etcd.advertise-client-urls", client),
     )
+
+
+def peer_url(node: Node) -> str:
+    """Give the URL at which the other members reach the one on `node`."""
+    return f"https://{node.address}:2380"
 
 
 def apiserver(site: Site, node: Node) -> StaticPod:

@@ -34,12 +34,7 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     timeouts = site.cluster.timeouts
     former = fallback(site, node)
     components = _components(site, node)
-    # What was wrong may be mended by now, while the kubelet still puts the next start off, for minutes.
-    yield Command(
-        "no component whose next start is put off",
-        unless=diagnosis.none_held_back(components),
-        run="systemctl restart kubelet.service",
-    )
+    yield not_held_back("no component", components)
     if asked := kubelet.answers(site.cluster, node):
         yield Wait(
             "the kubelet to answer",
@@ -104,9 +99,36 @@ def _answers_virtually(site: Site) -> str:
     return kubelet.answer(static_pods.APISERVER, url, f"--kubeconfig {paths.ADMIN_CONF}") if address else ""
 
 
-def _answers_pod(pod: StaticPod) -> str:
+def not_held_back(who: str, components: tuple[str, ...]) -> Command:
+    """Give the step that has the kubelet start at once what it would put off, for minutes, as it failed before."""
+    return Command(
+        f"{who} whose next start is put off",
+        unless=diagnosis.none_held_back(components),
+        run="systemctl restart kubelet.service",
+    )
+
+
+def serving_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Wait until the host's own API server answers, or it is certain that it will not."""
+    yield answering(site, static_pods.apiserver(site, node), "/readyz")
+
+
+def answering(site: Site, pod: StaticPod, path: str) -> Wait:
+    """Give the wait for a static Pod to answer that it is well at `path`, with what is known where it does not."""
+    from bootstrap.spec import seconds
+
+    return Wait(
+        f"{pod.name} to answer",
+        until=diagnosis.until(_answers_pod(pod, path), (pod.name,)),
+        seconds=seconds(site.cluster.timeouts.control_plane_component_health_check),
+        explain=diagnosis.explain((pod.name,)),
+        evidence=True,
+    )
+
+
+def _answers_pod(pod: StaticPod, path: str = "") -> str:
     paths_asked = {static_pods.SCHEDULER: "/livez", static_pods.CONTROLLER_MANAGER: "/healthz"}
-    url = pod.probes.url(paths_asked.get(pod.name, "/readyz"))
+    url = pod.probes.url(path or paths_asked.get(pod.name, "/readyz"))
     if url.startswith("http://"):
         return kubelet.answer(pod.name, url, "--kubeconfig /dev/null")
     # With no credentials kubectl would ask for a user. As in kubeadm, it is only on the machine itself that who

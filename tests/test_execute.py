@@ -11,13 +11,26 @@ from pathlib import Path
 import pytest
 
 from bootstrap.api import Api
-from bootstrap.errors import HostsFailed, StepFailed, WaitTimedOut
+from bootstrap.errors import EtcdRefused, HostError, HostsFailed, StepFailed, WaitTimedOut
+from bootstrap.etcd import learners
 from bootstrap.events import Event, HostFailed, PhaseDone, PhaseStarted, StepDone, Waiting
 from bootstrap.execute import Means, execute
 from bootstrap.plan import Phase, Plan, build
 from bootstrap.site import Contents, Node, Site
 from bootstrap.spec import Cluster, Host
-from bootstrap.steps import Binary, Command, Fallback, File, Step, Unit, Wait
+from bootstrap.steps import (
+    Absent,
+    Binary,
+    Command,
+    EtcdStep,
+    Fallback,
+    File,
+    Learner,
+    Step,
+    Unit,
+    Voter,
+    Wait,
+)
 from tests.isolated import IsolatedHost
 
 BLOB = b"blob" * 1000
@@ -216,3 +229,85 @@ def test_evidence_of_a_wait_is_told_as_a_verdict(run: Run) -> None:
     assert isinstance(error, StepFailed)
     assert "it cannot come about\netcd does not run: it exited with 2 (2 times" in str(error)
     assert "it does not know the flag --x" in str(error)
+
+
+class Etcd:
+    """What etcd's members would be told, in order; `refuses` is what fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, refuses: type[EtcdStep] | None = None) -> None:
+        self.calls: list[str] = []
+        self.learners: set[str] = set()
+        self.refuses = refuses
+        monkeypatch.setattr(learners, "do", self.do)
+        monkeypatch.setattr(learners, "withdraw", self.withdraw)
+
+    def do(self, step: EtcdStep, host: object, *, on_wait: object) -> str | None:
+        self.calls.append(f"{type(step).__name__} {step.name}")
+        if self.refuses is type(step):
+            raise EtcdRefused("other", "not now")
+        (self.learners.add if isinstance(step, Learner) else self.learners.discard)(step.name)
+        return "done"
+
+    def withdraw(self, step: Learner, host: object) -> bool:
+        self.calls.append(f"withdraw {step.name}")
+        return step.name in self.learners
+
+
+def _member(run: Run, *, fails: bool = False) -> Phase:
+    manifest = f"{run.folder}/manifest-NAME"
+
+    def make(_: Site, node: Node) -> Iterator[Step]:
+        path = manifest.replace("NAME", node.name)
+        yield Learner(node.name, "https://10.0.0.1:2380", withdrawn=(Absent(path),))
+        yield File(path, b"etcd")
+        yield Command("etcd", run="echo it does not start >&2; exit 1", unless="false" if fails else "true")
+        yield Voter(node.name, "https://10.0.0.1:2380", 60)
+
+    return Phase("etcd-join", "all", make, in_turn=True)
+
+
+def test_a_member_that_failed_before_its_vote_is_taken_out_and_its_machine_cleared(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = Etcd(monkeypatch)
+    run.means = dataclasses.replace(run.means, etcd=run.means.hosts["two"])
+    with pytest.raises(HostsFailed) as failed:
+        run.do(_member(run, fails=True), in_turn=True)
+    assert etcd.calls == ["Learner one", "withdraw one"]
+    assert "it does not start" in str(failed.value.failures["one"])
+    assert "was taken out of the cluster again" in str(failed.value.failures["one"])
+    assert "it is left as it was" in str(failed.value.failures["two"])
+    assert not list(run.folder.glob("manifest-*"))
+
+
+def test_a_member_that_votes_stays_whatever_fails_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    etcd = Etcd(monkeypatch)
+    run.means = dataclasses.replace(run.means, etcd=run.means.hosts["two"])
+    with pytest.raises(HostsFailed):
+        run.do(_member(run), _phase("later", Command("it", run="exit 1", unless="false")), in_turn=True)
+    assert etcd.calls == ["Learner one", "Voter one", "Learner two", "Voter two"]
+    assert len(list(run.folder.glob("manifest-*"))) == 2
+
+
+def test_what_etcd_refuses_is_told_of_the_host_that_joins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    etcd = Etcd(monkeypatch, refuses=Learner)
+    run.means = dataclasses.replace(run.means, etcd=run.means.hosts["two"])
+    with pytest.raises(HostsFailed) as failed:
+        run.do(_member(run), in_turn=True)
+    assert etcd.calls == ["Learner one", "withdraw one"], "etcd may have taken it before the answer was lost"
+    assert failed.value.failures["one"].host == "one"  # type: ignore[attr-defined]
+    assert "other: not now" in str(failed.value.failures["one"])
+
+
+def test_nothing_is_asked_of_etcd_where_another_run_may_change_members(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = Etcd(monkeypatch)
+
+    def lost() -> None:
+        raise HostError("one", "another run holds the Lease")
+
+    run.means = dataclasses.replace(run.means, etcd=run.means.hosts["two"], change=lost)
+    with pytest.raises(HostsFailed, match="another run holds the Lease"):
+        run.do(_member(run), in_turn=True)
+    assert etcd.calls == []

@@ -33,7 +33,7 @@ nodeRegistration:
 timeouts:
   controlPlaneComponentHealthCheck: 5m0s
   discovery: 5m0s
-  etcdAPICall: 2m0s
+  etcdAPICall: 3m0s
   kubeletHealthCheck: 4m0s
   kubernetesAPICall: 1m0s
   tlsBootstrap: 6m0s
@@ -140,6 +140,7 @@ SAME: dict[str, Any] = {
     "timeouts": {
         "controlPlaneComponentHealthCheck": "5m0s",
         "discovery": "5m0s",
+        "etcdAPICall": "3m0s",
         "kubeletHealthCheck": "4m0s",
         "kubernetesAPICall": "1m0s",
         "tlsBootstrap": "6m0s",

@@ -62,7 +62,7 @@ def test_a_policy_that_a_killed_run_left_out_is_made(server: ApiServer, api: Api
 @pytest.mark.parametrize("left", [{"bootstrapped": True}, {"etcd_data": True}])
 def test_a_machine_that_comes_back_as_it_was_is_not_joined(api: Api, left: dict[str, bool]) -> None:
     removed.refuse(api, {"w1": "id1"})
-    wrong = removed.admit_joining(api, [node("w1", machine="id1", **left)])
+    wrong = removed.unclean(api, [node("w1", machine="id1", **left)])
     assert "kubestrap remove w1" in str(wrong["w1"])
     assert removed.listed(api) == {"w1": "id1"}
 
@@ -72,5 +72,6 @@ def test_a_clean_machine_and_another_one_of_the_name_are_joined(
     server: ApiServer, api: Api, facts: dict[str, object]
 ) -> None:
     removed.refuse(api, {"w1": "id1"})
-    assert removed.admit_joining(api, [node("w1", **facts), node("w2", machine="id3", bootstrapped=True)]) == {}
+    assert removed.unclean(api, [node("w1", **facts), node("w2", machine="id3", bootstrapped=True)]) == {}
+    removed.admit(api, ["w1", "w2"])
     assert server.objects == {}

@@ -53,9 +53,9 @@ def test_a_control_plane_stands_where_both_it_and_etcd_are_told_of() -> None:
 
 def test_hosts_of_both_kinds_are_settled() -> None:
     given = inventory("control-plane", "etcd")
-    assert names(topology.settled(given, looked_at(given, cp1={}, etcd1={}))) == ["cp1", "etcd1"]
+    assert names(topology.settled(given, looked_at(given, cp1={}, etcd1={})).nodes) == ["cp1", "etcd1"]
     external = inventory("control-plane", etcd={"external": EXTERNAL})
-    assert names(topology.settled(external, looked_at(external, cp1={}))) == ["cp1"]
+    assert names(topology.settled(external, looked_at(external, cp1={})).nodes) == ["cp1"]
 
 
 def test_the_members_of_etcds_own_hosts_stay_the_same() -> None:
@@ -90,4 +90,4 @@ def test_no_etcd_takes_the_place_of_another(
 def test_an_external_etcd_may_have_other_endpoints() -> None:
     given = inventory("control-plane", etcd={"external": EXTERNAL})
     held = {topology.API_SERVER: b"    - --etcd-servers=https://192.0.2.8:2379\n"}
-    assert names(topology.settled(given, looked_at(given, cp1=held))) == ["cp1"]
+    assert names(topology.settled(given, looked_at(given, cp1=held)).nodes) == ["cp1"]

@@ -63,12 +63,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member as the cluster lists it. One that never started has no name yet."""
+    """A member as the cluster lists it. One that was added and never started has no name yet."""
 
     id: int
     name: str
     learner: bool
     peers: tuple[str, ...]
+    has_started: bool = True
 
     def __str__(self) -> str:
         """Name it for people."""
@@ -146,7 +147,13 @@ def alarms(errors: Sequence[str]) -> Iterator[Alarm]:
 def members(answer: Mapping[str, Any]) -> tuple[Member, ...]:
     """Read the answer of `/v3/cluster/member/list`, in the order of the names."""
     listed = (
-        Member(int(each["ID"]), each.get("name", ""), bool(each.get("isLearner", False)), tuple(each["peerURLs"]))
+        Member(
+            int(each["ID"]),
+            each.get("name", ""),
+            bool(each.get("isLearner", False)),
+            tuple(each["peerURLs"]),
+            has_started=bool(each.get("clientURLs")),
+        )
         for each in answer.get("members", [])
     )
     return tuple(sorted(listed, key=lambda member: (member.name, member.id)))

@@ -19,6 +19,14 @@ from bootstrap.lab.labs import Lab
 ROOT = Path(__file__).parents[2]
 KUBECTL = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
 
+ETCDCTL = (
+    "ctr -n k8s.io tasks exec --exec-id test-$$ $(ctr -n k8s.io containers ls -q "
+    "'labels.\"io.kubernetes.container.name\"==etcd' | while read -r id; do "
+    'ctr -n k8s.io tasks ls | grep -q "^$id .*RUNNING" && echo $id; done) etcdctl '
+    "--cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt "
+    "--key /etc/kubernetes/pki/etcd/healthcheck-client.key --endpoints https://127.0.0.1:2379 --write-out json"
+)
+
 
 def changes(stderr: str) -> list[str]:
     """List the steps that a run says it changed: the indented lines."""
@@ -143,3 +151,9 @@ class Cluster:
         """Wait until Nodes are Ready."""
         names = " ".join(f"node/{node}" for node in nodes)
         self.kubectl(f"wait --for=condition=Ready --timeout={seconds}s {names}", seconds=seconds + 60)
+
+
+def members(cluster: Cluster, machine: str) -> dict[str, Any]:
+    """Give etcd's members as `etcdctl member list` on a machine tells them."""
+    found: dict[str, Any] = json.loads(cluster.on(machine, f"{ETCDCTL} member list"))
+    return found

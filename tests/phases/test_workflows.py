@@ -2,13 +2,27 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from bootstrap import paths
-from bootstrap.phases import INIT, JOIN
+from bootstrap.phases import INIT, JOIN, etcd_join
 from bootstrap.plan import Phase, build, names
-from bootstrap.steps import ApiAbsent, ApiObject, ApiWait, Command, Directory, File, NodeMarks, Unit, Wait, title
+from bootstrap.steps import (
+    ApiAbsent,
+    ApiObject,
+    ApiWait,
+    Command,
+    Directory,
+    File,
+    Learner,
+    NodeMarks,
+    Unit,
+    Voter,
+    Wait,
+    title,
+)
 from tests.builders import node, site
 
 WORKFLOWS = pytest.mark.parametrize("workflow", [INIT, JOIN], ids=["init", "join"])
@@ -38,8 +52,49 @@ def test_init_has_the_phases_of_kubeadm_in_their_order() -> None:
 
 
 def test_join_has_the_phases_of_kubeadm_in_their_order() -> None:
-    groups = list(dict.fromkeys(name.partition("/")[0] for name in order(JOIN)))
-    assert groups == ["prepare", "local-proxy", "kubelet-start", "kubelet-wait-bootstrap", "mark-worker"]
+    assert list(dict.fromkeys(name.partition("/")[0] for name in order(JOIN))) == [
+        "prepare",
+        "certs",
+        "kubeconfig",
+        "local-proxy",
+        "kubelet-start",
+        "etcd-join",
+        "control-plane",
+        "vip",
+        "kubelet-wait-bootstrap",
+        "wait-apiserver",
+        "mark-control-plane",
+        "mark-worker",
+        "wait-control-plane",
+        "kubelet-finalize",
+    ]
+
+
+def test_hosts_that_join_a_control_plane_go_into_etcd_one_after_the_other_and_else_together() -> None:
+    masters = [node(f"cp{number}", address=f"192.0.2.{number}") for number in (1, 2, 3)]
+    stages = build(JOIN, site(*masters), nodes=masters[1:], in_turn=True).stages
+    assert [(stage.turn, stage.hosts) for stage in stages] == [
+        (False, ("cp2", "cp3")),
+        (True, ("cp2",)),
+        (True, ("cp3",)),
+        (False, ("cp2", "cp3")),
+    ]
+    steps = [step for task in stages[1].tasks for step in task.steps]
+    voter = next(number for number, step in enumerate(steps) if isinstance(step, Voter))
+    written = [step.path for step in steps[:voter] if isinstance(step, File)]
+    assert isinstance(steps[0], Learner)
+    assert written == [f"{paths.MANIFESTS}/etcd.yaml"], "no API server before its etcd member answers it"
+
+
+def test_a_host_whose_member_lost_its_data_is_cleared_before_it_is_added_anew() -> None:
+    masters = [node(f"cp{number}", address=f"192.0.2.{number}") for number in (1, 2)]
+    described = replace(site(*masters), lost={"cp2": 7})
+    (task,) = build([etcd_join.ETCD_JOIN], described, nodes=masters[1:]).tasks
+    learner = next(number for number, step in enumerate(task.steps) if isinstance(step, Learner))
+    added = task.steps[learner]
+    assert isinstance(added, Learner)
+    assert added.lost == 7
+    assert task.steps[:learner] == added.withdrawn
 
 
 def test_manifests_are_in_place_before_the_kubelet_starts() -> None:
@@ -174,7 +229,9 @@ def test_phases_of_machines_and_of_the_cluster_are_not_mixed(workflow: tuple[Pha
 
 def test_a_host_of_both_roles_is_a_control_plane_host() -> None:
     both = node("both", "control-plane", "worker")
-    assert not build(JOIN, site(both), nodes=[both]).tasks
+    joined = {task.phase.name for task in build(JOIN, site(both), nodes=[both]).tasks}
+    assert "etcd-join" in joined
+    assert not joined & {"local-proxy", "kubelet-wait-bootstrap", "mark-worker"}
     assert build(INIT, site(both), nodes=[both]).tasks
 
 
