@@ -26,6 +26,7 @@ ACROSS_THE_FILE = {
     "duplicate-role",
     "duplicate-taint",
     "duplicate-volume",
+    "endpoint-port",
     "etcd-both",
     "etcd-role",
     "family-mismatch",
