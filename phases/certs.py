@@ -49,6 +49,8 @@ def _pair(file: str, what: str, *, key_may_lack: bool) -> Callable[[Site, Node],
     def steps(site: Site, node: Node) -> Iterator[Step]:
         files = site.files[node.name]
         certificate, key = f"{paths.PKI}/{file}.crt", f"{paths.PKI}/{file}.key"
+        if node.host.is_etcd:
+            yield Directory(paths.PKI)  # noted as ours, as reset takes away only what is
         yield Directory(certificate.rpartition("/")[0])
         # The key first: from a key alone `pki.complete` makes its certificate, so a run killed here is finished by the
         # next. A CA whose key is kept elsewhere is in use without it (kubeadm's external CA mode).
