@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from bootstrap.lab import machines
-from tests.lab.clusters import KUBECTL, Cluster, changes
+from tests.lab.clusters import Cluster, changes
 from tests.lab.conftest import lab_of
 
 MASTERS = ("cp1", "cp2", "cp3")
@@ -140,4 +140,3 @@ def test_a_snapshot_takes_the_place_of_what_there_is_only_when_told_to(three: Cl
     three.kubectl("create configmap newest --from-literal=a=b")
     assert int(three.get("configmap newest")["metadata"]["resourceVersion"]) > version
     assert list(members(three)) == ["cp1"]
-    three.on("cp1", f"{KUBECTL} wait --for=condition=Ready --timeout=120s node/cp1", seconds=180)
