@@ -436,7 +436,7 @@ def test_f5_a_changed_san_kubelet_and_add_on_restart_only_what_must_be(cluster: 
         # One that a kubelet does not start with: the former comes back, and the other worker is not touched.
         before = _running(cluster)
         cluster.write_inventory(EVERY, _unfit(changed))
-        told = cluster.kubestrap("join", status=1).stderr
+        told = cluster.kubestrap("join", status=8).stderr
         assert "worker2: phase kubelet-wait-bootstrap" in told
         assert f"The former {paths.KUBELET_CONFIG} is back, and all is well again" in told
         assert _anew(before, _running(cluster)) == {"cp1": set(), "worker1": set(), "worker2": {"kubelet"}}
