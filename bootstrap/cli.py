@@ -33,6 +33,7 @@ ORDER = (
     "join",
     "verify",
     "remove",
+    "replace",
     "prune",
     "reset",
     "unlock",
