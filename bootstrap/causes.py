@@ -128,7 +128,7 @@ CAUSES: tuple[Cause, ...] = (
         "etcd-data-lost",
         "member ([0-9a-f]+) has already been bootstrapped",
         "its data are gone, and the other members know it (as {0}): it does not begin anew beside them",
-        "bring its data back; this version does not make them anew from the other members, which go on without it",
+        "`kubestrap join` takes it in again as a new member, with the data of the others, which go on without it",
     ),
     Cause(
         "etcd-data",

@@ -90,13 +90,12 @@ def grow(ground: Ground, wanted: Sequence[str]) -> Growth:
     begun as one member, its manifest is changed to list the others. Raises `LeaseHeld`, and `EtcdUnfit` where etcd
     does not take members now.
     """
-    cluster = ground.inventory.cluster
     roster = ground.roster(run.enrolled(ground.hosts, ground.inventory, ground.seen))
     refused = _told(ground, {name: _removed(name) for name in roster.removed if name in wanted})
     if not ground.newcomers(roster, wanted):
         return Growth(roster.nodes, failures=refused)
     with ground.exclusive(ground.control_plane, ground.listener) as check:
-        found = run.enrolment(ground.hosts, ground.seen, cluster)
+        found = run.enrolment(ground.hosts, ground.seen)
         if found is None:
             why = "more than half of its members must run and reach each other"
             raise EtcdUnfit("etcd takes no new members now; nothing was done", [why])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,20 +237,15 @@ def enrolled(hosts: Mapping[str, Host], inventory: Inventory, nodes: Sequence[No
     """Give etcd's members, as a majority knows them; none where manifests tell enough, or no etcd serves there."""
     if not inventory.is_stacked or not members.stands(nodes) or not members.doubtful(inventory.control_plane, nodes):
         return ()
-    found = enrolment(hosts, nodes, inventory.cluster)
+    found = enrolment(hosts, nodes)
     return found[1] if found else ()
 
 
-def enrolment(
-    hosts: Mapping[str, Host], nodes: Sequence[Node], cluster: Cluster
-) -> tuple[Host, tuple[Member, ...]] | None:
+def enrolment(hosts: Mapping[str, Host], nodes: Sequence[Node]) -> tuple[Host, tuple[Member, ...]] | None:
     """Give a host whose etcd member serves, and the members as a majority knows them; None where none serves."""
-    held = {node.name: hosts[node.name] for node in nodes if members.MANIFEST in node.facts.files}
-    # An API server is ready only where etcd has its quorum.
-    for name in _ready(held, cluster):
-        with suppress(HostError):
-            return held[name], learners.enrolled(held[name])
-    return None
+    held = [node.name for node in nodes if members.MANIFEST in node.facts.files and node.facts.etcd_data]
+    found, _ = attempt(held, lambda name: learners.enrolled(hosts[name]))
+    return next(((hosts[name], found[name]) for name in held if name in found), None)
 
 
 def outsiders(roster: members.Roster) -> Iterator[Problem]:

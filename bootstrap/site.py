@@ -31,7 +31,7 @@ class Facts:
     hostname: str = ""
     machine: str = ""  # /etc/machine-id, which the machine's Node tells, too; empty where it has none
     bootstrapped: bool = False  # the kubelet has a certificate of its own: it has joined, and needs no token
-    etcd_data: bool = False  # there are data of an etcd member
+    etcd_data: bool = False  # there is the log (WAL) of an etcd member
     recovering: bool = False  # `etcd recover` has taken the manifests away, and did not end
     resolved: bool = False  # systemd-resolved runs: kubelets need its own resolv.conf
     ca_folders: tuple[str, ...] = ()  # of those kubeadm mounts into the control plane, beside /etc/ssl/certs

@@ -45,8 +45,8 @@ def look(host: Host, read_back: tuple[str, ...], *, etcd_data: str = "") -> Fact
     """Give the facts of one machine, in one round trip, changing nothing.
 
     `architecture` is Go's name where Kubernetes has it. Addresses are those of scope global, without those of Pod
-    networks and container bridges. `etcd_data` is where an etcd member's data would be. Raises `HostError` where the
-    machine's answer makes no sense.
+    networks and container bridges. `etcd_data` is where an etcd member's data would be, if its manifest does not
+    tell. Raises `HostError` where the machine's answer makes no sense.
     """
     given = f"etcd_data={quote(etcd_data)}\n".encode()
     script = given + resources.files("bootstrap").joinpath("survey.sh").read_bytes()

@@ -18,6 +18,7 @@ from bootstrap.transport.base import Host
 ADD_SECONDS = 60.0
 """How long etcd may refuse a new member: it does for 5 s after any other one connected, and while one is down."""
 _PAUSE = 0.5
+_LIST_SECONDS = 10.0
 _UNTIL_LATER = ("BadRequest", "ServiceUnavailable", "Timeout")
 
 OnWait = Callable[[str, float, float], None]
@@ -26,7 +27,7 @@ OnWait = Callable[[str, float, float], None]
 
 def enrolled(host: Host) -> tuple[Member, ...]:
     """Give the members as a majority knows them, asked of the one on `host`. Raises as `asking.call` does."""
-    return members(asking.call(host, "/v3/cluster/member/list", {"linearizable": True}))
+    return members(asking.call(host, "/v3/cluster/member/list", {"linearizable": True}, seconds=_LIST_SECONDS))
 
 
 def do(step: EtcdStep, host: Host, *, on_wait: OnWait) -> str | None:
