@@ -140,3 +140,12 @@ def test_a_snapshot_takes_the_place_of_what_there_is_only_when_told_to(three: Cl
     three.kubectl("create configmap newest --from-literal=a=b")
     assert int(three.get("configmap newest")["metadata"]["resourceVersion"]) > version
     assert list(members(three)) == ["cp1"]
+
+
+def test_a_member_that_was_left_alone_is_one_of_three_again_by_a_join(three: Cluster) -> None:
+    three.kubestrap("join")
+    found = members(three)
+    assert list(found) == list(MASTERS)
+    assert len({each["cluster"] for each in found.values()}) == 1
+    assert not any(each["learner"] for each in found.values())
+    assert maps(three) == {"older", "newest"}
