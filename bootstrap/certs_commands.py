@@ -55,7 +55,7 @@ def upload(
         expires = uploading.upload(api, control_plane.files, key, datetime.datetime.now(datetime.UTC))
     data: dict[str, object] = {"expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}
     output.note(f"Until {data['expires']} control planes join by this key and a token (`kubestrap token create`):")
-    output.note("kubeadm join --control-plane --certificate-key KEY, with the rest of its join command.")
+    output.note("kubestrap join --control-plane, or kubeadm join --control-plane --certificate-key KEY, with the rest.")
     if certificate_key_file is None:
         output.result(data | {"certificateKey": str(key)}, str(key))
         return

@@ -104,7 +104,7 @@ def grow(ground: Ground, wanted: Sequence[str]) -> Growth:
         newcomers = ground.newcomers(roster, wanted)
         unfit = ground.vet(newcomers)
         refused |= _told(ground, unfit)
-        newcomers = _in_order([node for node in newcomers if node.name not in unfit], enrolled)
+        newcomers = in_order([node for node in newcomers if node.name not in unfit], enrolled)
         site = _site(ground, roster, newcomers, enrolled)
         means = replace(ground.means, etcd=etcd, change=check)
         joined, failures = _do(ground, plan.build(ground.workflow, site, nodes=newcomers, in_turn=True), means)
@@ -146,7 +146,7 @@ def _site(ground: Ground, roster: Roster, newcomers: Sequence[Node], enrolled: S
     )
 
 
-def _in_order(newcomers: Sequence[Node], enrolled: Sequence[Member]) -> list[Node]:
+def in_order(newcomers: Sequence[Node], enrolled: Sequence[Member]) -> list[Node]:
     """Give the hosts in the order in which they join: first the one that a run left as a learner.
 
     etcd has one learner at a time. Raises `EtcdUnfit` where that is none of these hosts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -28,6 +28,7 @@ from bootstrap.options import (
 )
 
 if TYPE_CHECKING:
+    from bootstrap.certificate_key import CertificateKey
     from bootstrap.gather import Request
     from bootstrap.joining import Invitation
     from bootstrap.output import Output
@@ -44,6 +45,13 @@ CaCertHash = Annotated[
 TokenFile = Annotated[
     str, typer.Option(help="Where the token stands; - is standard input. Else it is asked for.", metavar="FILE")
 ]
+ControlPlane = Annotated[
+    bool, typer.Option("--control-plane", help="With --server: join the control-plane hosts, by a certificate key.")
+]
+CertificateKeyFile = Annotated[
+    str,
+    typer.Option(help="Where the certificate key stands; - is standard input. Else it is asked for.", metavar="FILE"),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,6 +61,8 @@ def join(
     server: Server = "",
     ca_cert_hash: CaCertHash = None,
     token_file: TokenFile = "",
+    control_plane: ControlPlane = False,
+    certificate_key_file: CertificateKeyFile = "",
     skip_phases: SkipPhases = None,
     until: Until = "",
     limit: Limit = None,
@@ -67,7 +77,8 @@ def join(
 ) -> None:
     """Join the inventory's workers to the cluster, all at once.
 
-    With --server it takes no admin rights: discovery is kubeadm's, by --ca-cert-hash and a token.
+    With --server it takes no admin rights: discovery is kubeadm's, by --ca-cert-hash and a token. With --control-plane
+    these are the control-plane hosts, by the key of what was uploaded for them (certs upload).
     """
     from bootstrap.gather import Request
 
@@ -82,7 +93,7 @@ def join(
         limit=listed(limit),
         force=force,
     )
-    way = (server, listed(ca_cert_hash), token_file)
+    way = _Way(server, listed(ca_cert_hash), token_file, control_plane, certificate_key_file)
     _go(
         inventory,
         request,
@@ -125,7 +136,7 @@ def phase(
         limit=listed(limit),
         force=force,
     )
-    way = (server, listed(ca_cert_hash), token_file)
+    way = _Way(server, listed(ca_cert_hash), token_file)
     _go(
         inventory,
         request,
@@ -137,10 +148,45 @@ def phase(
     )
 
 
+class _Way(NamedTuple):
+    """What the command line says of how to join."""
+
+    server: str
+    hashes: tuple[str, ...]
+    token_file: str
+    control_plane: bool = False
+    certificate_key_file: str = ""
+
+    def check(self, sudo_password_file: str, *, looking: bool) -> None:
+        """Raise `UsageError` for what does not go together."""
+        from bootstrap.errors import UsageError
+
+        files = {
+            "--token-file": self.token_file,
+            "--certificate-key-file": self.certificate_key_file,
+            "--sudo-password-file": sudo_password_file,
+        }
+        from_stdin = [option for option, file in files.items() if file == "-"]
+        if len(from_stdin) > 1:
+            raise UsageError(f"{' and '.join(from_stdin)} cannot both be standard input")
+        if not self.server and (self.hashes or self.token_file):
+            raise UsageError("--ca-cert-hash and --token-file go with --server, which is missing")
+        if self.certificate_key_file and not self.control_plane:
+            raise UsageError("--certificate-key-file goes with --control-plane, which is missing")
+        if self.control_plane and not self.server:
+            raise UsageError(
+                "--control-plane goes with --server: without it the inventory tells who is a control plane"
+            )
+        if self.control_plane and looking:
+            raise UsageError(
+                "--dry-run cannot tell what a host gets that etcd does not know yet: leave --control-plane out"
+            )
+
+
 def _go(
     inventory: Path,
     request: Request,
-    way: tuple[str, tuple[str, ...], str],
+    way: _Way,
     *,
     output: Output,
     looking: bool,
@@ -149,17 +195,15 @@ def _go(
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap import joining
-    from bootstrap.errors import UsageError
 
-    server, hashes, token_file = way
-    if {token_file, access.sudo_password_file} == {"-"}:
-        raise UsageError("--token-file and --sudo-password-file cannot both be standard input")
-    if not server and (hashes or token_file):
-        raise UsageError("--ca-cert-hash and --token-file go with --server, which is missing")
+    way.check(access.sudo_password_file, looking=looking)
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
-    read = access.to(inventories.load(inventory, control_plane=not server))
+    read = access.to(inventories.load(inventory, control_plane=not way.server))
     inventories.require_supported(read)
-    invitation = _invitation(server, hashes, token_file) if server else None
+    invitation = _invitation(way) if way.server else None
+    key = _certificate_key(way.certificate_key_file) if way.control_plane else None
+    if key:
+        output.secrets.learn(str(key).encode())
     if invitation:
         output.secrets.learn(str(invitation.token).encode())
     if looking:
@@ -169,10 +213,14 @@ def _go(
         with showing(output, detailed_exitcode=detailed_exitcode) as found:
             diff.join(read, request, output.warn, found, invitation)
         return
-    hosts = [host.name for host in read.hosts if host.is_worker]
+    hosts = [host.name for host in read.hosts if (host.is_control_plane if key else host.is_worker)]
     hosts = [name for name in hosts if not request.limit or name in request.limit]
     with output.run("join", read, hosts) as listener:
-        if invitation:
+        if invitation and key:
+            from bootstrap import inviting
+
+            joined = inviting.join_control_planes(read, invitation, key, request, listener, output.warn, joining.DOING)
+        elif invitation:
             joined = joining.join_invited(read, invitation, request, listener, output.warn)
         else:
             joined = joining.join(read, request, listener, output.warn)
@@ -181,19 +229,25 @@ def _go(
     output.result({"joined": joined.hosts, "commands": joined.commands}, "\n".join(joined.commands))
 
 
-def _invitation(server: str, hashes: tuple[str, ...], token_file: str) -> Invitation:
+def _invitation(way: _Way) -> Invitation:
     from bootstrap import discovery, tokens
     from bootstrap.errors import UsageError
     from bootstrap.joining import Invitation
 
-    discovery.parse_server(server)
-    if not hashes:
+    discovery.parse_server(way.server)
+    if not way.hashes:
         raise UsageError("--ca-cert-hash is missing: without it anybody could answer for the cluster")
-    checked = tuple(tokens.parse_ca_cert_hash(text) for text in hashes)
-    return Invitation(server, checked, tokens.parse(_token(token_file)))
+    checked = tuple(tokens.parse_ca_cert_hash(text) for text in way.hashes)
+    return Invitation(way.server, checked, tokens.parse(_secret(way.token_file, "token", "--token-file")))
 
 
-def _token(source: str) -> str:
+def _certificate_key(source: str) -> CertificateKey:
+    from bootstrap import certificate_key
+
+    return certificate_key.parse(_secret(source, "certificate key", "--certificate-key-file"))
+
+
+def _secret(source: str, what: str, option: str) -> str:
     import sys
     from getpass import getpass
 
@@ -204,5 +258,5 @@ def _token(source: str) -> str:
     if source:
         return Path(source).read_text(encoding="utf-8", errors="replace")
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("the token cannot be asked for without a terminal: give --token-file FILE, or - for stdin")
-    return getpass("Token: ")
+        raise UsageError(f"the {what} cannot be asked for without a terminal: give {option} FILE, or - for stdin")
+    return getpass(f"{what.capitalize()}: ")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -93,7 +94,7 @@ def join(
             raise HostsFailed(connections.failures, list(connections.hosts))
         # All locks of the control plane are taken, so that no two runs have but one of them each.
         idle = [machine.name for machine in machines if machine.is_worker and machine.name not in wanted]
-        gathered = _gather(
+        gathered = gather_joining(
             inventory, connections, request, warn, lease, proxied=inventory.is_proxied, only_looked_at=idle
         )
         seen = [node for node in gathered.nodes if node.host.is_control_plane]
@@ -104,7 +105,7 @@ def join(
 
         def vet(new: Sequence[Node]) -> dict[str, BootstrapError]:
             with control_plane.api() as api:
-                return _vetted(api, new, control_plane.ca, way)
+                return vetted(api, new, control_plane.ca, way)
 
         ground = Ground(
             inventory, seen, control_plane, bundle.contents, workflow, request, means, way, way.exclusive, listener, vet
@@ -121,7 +122,7 @@ def join(
         workers = [node for node in gathered.nodes if node.host.is_worker]
         with control_plane.api() as api:
             new = [node for node in workers if node.name in wanted]
-            failures |= _vetted(api, new, control_plane.ca, way)
+            failures |= vetted(api, new, control_plane.ca, way)
             files = _kubelet_files(inventory, control_plane, [node for node in new if node.name not in failures])
             request.secrets.learn(*(data for held in files.values() for data in held.values()))
             with way.token(api, any(not _has_joined(node) and node.name not in files for node in new)) as token:
@@ -167,35 +168,12 @@ def join_invited(
     workers = _workers(inventory, request)
     workflow = request.phases(phases.JOIN)
     bundle = bundle_of(inventory)
-    timeouts = inventory.cluster.timeouts
     with connected(inventory, workers) as connections, way.lease("join") as lease:
-
-        def discover(name: str) -> Joining:
-            host, token = connections.hosts[name], invitation.token
-            cluster = discovery.discover(
-                host,
-                invitation.server,
-                token,
-                invitation.ca_cert_hashes,
-                seconds=seconds(timeouts.discovery),
-                on_wait=lambda what, elapsed, limit: listener(Waiting(name, "discovery", what, elapsed, limit)),
-            )
-            with discovery.connect(host, cluster, token, seconds=seconds(timeouts.kubernetes_api_call)) as api:
-                read = discovery.read_cluster(api, cluster, token)
-            _check_skew(name, inventory.cluster.kubernetes_version, read.kubernetes_version)
-            return read.joining
-
-        found, refused = attempt(list(connections.hosts), discover)
-        reached = Connections(
-            {name: host for name, host in connections.hosts.items() if name in found},
-            {**connections.failures, **refused},
-        )
-        if not found:
-            raise HostsFailed(reached.failures, [])
-        gathered = _gather(inventory, reached, request, warn, lease)
+        found, reached = discover(inventory, connections, invitation, listener)
+        gathered = gather_joining(inventory, reached, request, warn, lease)
         failures = {**reached.failures, **gathered.failures}
         nodes = [node for node in gathered.nodes if node.name in found]
-        joining = next(iter(found.values()))
+        joining = next(iter(found.values())).read.joining
         site = Site(
             inventory.cluster,
             tuple(nodes),
@@ -207,6 +185,45 @@ def join_invited(
         means = Means(connections.hosts, _no_api, bundle.open, lease)
         done = work(_planned(request, workflow, site, nodes), means, way, listener, failures)
     return Joined(tuple(done), tuple(f"kubectl label node {name} node-role.kubernetes.io/worker=" for name in done))
+
+
+class Found(NamedTuple):
+    """A cluster that a host was led to by its invitation, and what it read there."""
+
+    cluster: discovery.Discovered
+    read: discovery.Joined
+
+
+def discover(
+    inventory: Inventory, connections: Connections, invitation: Invitation, listener: Listener
+) -> tuple[dict[str, Found], Connections]:
+    """Find the cluster of `invitation` from each host; give what they found, and those that did.
+
+    Raises `HostsFailed` where none did.
+    """
+    timeouts, token = inventory.cluster.timeouts, invitation.token
+
+    def find(name: str) -> Found:
+        host = connections.hosts[name]
+        cluster = discovery.discover(
+            host,
+            invitation.server,
+            token,
+            invitation.ca_cert_hashes,
+            seconds=seconds(timeouts.discovery),
+            on_wait=lambda what, elapsed, limit: listener(Waiting(name, "discovery", what, elapsed, limit)),
+        )
+        with discovery.connect(host, cluster, token, seconds=seconds(timeouts.kubernetes_api_call)) as api:
+            read = discovery.read_cluster(api, cluster, token)
+        _check_skew(name, inventory.cluster.kubernetes_version, read.kubernetes_version)
+        return Found(cluster, read)
+
+    found, refused = attempt(list(connections.hosts), find)
+    failures = {**connections.failures, **refused}
+    if not found:
+        raise HostsFailed(failures, [])
+    hosts = {name: host for name, host in connections.hosts.items() if name in found}
+    return found, Connections(hosts, failures)
 
 
 def _check_skew(host: str, ours: str, theirs: str) -> None:
@@ -223,7 +240,7 @@ def _minor(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
 
-def _gather(
+def gather_joining(
     inventory: Inventory,
     connections: Connections,
     request: Request,
@@ -233,6 +250,7 @@ def _gather(
     proxied: bool = False,
     only_looked_at: Sequence[str] = (),
 ) -> Gathered:
+    """Look at the hosts of `connections` before they join, and tell of what is not quite right."""
     machines = [machine for machine in inventory.hosts if machine.name in connections.hosts]
     gathered = gather(
         machines,
@@ -275,7 +293,7 @@ def _has_joined(node: Node) -> bool:
     return node.facts.bootstrapped
 
 
-def _vetted(api: Api, nodes: Sequence[Node], ca: bytes, way: Way) -> dict[str, BootstrapError]:
+def vetted(api: Api, nodes: Sequence[Node], ca: bytes, way: Way) -> dict[str, BootstrapError]:
     """Give why some machines may not join, and have the others admitted that were removed once."""
     wrong = removed.unclean(api, nodes) | _strangers(api, nodes, ca)
     way.admit(api, [node.name for node in nodes if node.name not in wrong])

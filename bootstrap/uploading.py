@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from bootstrap import certificate_key, cluster, tokens
 from bootstrap.api import Api
 from bootstrap.certificate_key import CertificateKey
-from bootstrap.errors import ConfigError
+from bootstrap.errors import ApiError, ConfigError, TokenRefused
 from bootstrap.phases import objects
 
 _ROLE = "kubeadm:kubeadm-certs"
@@ -41,6 +42,26 @@ def upload(api: Api, files: Mapping[str, bytes], key: CertificateKey, now: datet
     cluster.do(objects.binding(_ROLE, _ROLE, subjects, namespace=objects.SYSTEM), api)
     api.create(certificate_key.secret_manifest(files, key, owner=owner))
     return expires
+
+
+def download(api: Api, key: CertificateKey) -> dict[str, bytes]:
+    """Give, by path, what was uploaded to the cluster, asked with the rights of a bootstrap token.
+
+    Raises `ConfigError` where there is nothing, `CertificateKeyWrong` where `key` is not the one that it was uploaded
+    with, and `TokenRefused` where the token may not read it.
+    """
+    again = "upload it (`kubestrap certs upload`, or `kubeadm init phase upload-certs --upload-certs`)"
+    try:
+        found = api.get_object("v1", "Secret", certificate_key.SECRET, certificate_key.NAMESPACE)
+    except ApiError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        what = f"the token may not read Secret {certificate_key.NAMESPACE}/{certificate_key.SECRET}"
+        raise TokenRefused(api.host.name, f"{what} ({error}): {again}") from error
+    if found is None:
+        what = "nothing is there for control planes that join: it was never uploaded, or its two hours are over"
+        raise ConfigError(f"{what}; {again}")
+    return certificate_key.read_secret(found, key)
 
 
 def _remove(api: Api) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from typing import Any
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
 
 from bootstrap import lock, paths
 from bootstrap.errors import BootstrapError, EtcdAbsent, EtcdRefused, EtcdUnreachable
 from bootstrap.etcd.members import Member, Seen, Status, members, status
 from bootstrap.parallel import attempt
-from bootstrap.transport.base import Host
+from bootstrap.transport.base import Host, Result
 
 SECONDS = 20.0
 """The limit of one short call."""
@@ -37,6 +40,48 @@ _MEANINGS: Mapping[str, str] = {
     "TooManyRequests": "the cluster takes no writes (alarm NOSPACE)",
 }
 _HEALTH_KEY = "aGVhbHRo"  # "health", which etcdctl reads too; it need not be there
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A machine from which a member on another one is asked, at `url`, with the client certificate that it holds."""
+
+    host: Host
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The name of the machine from which it is asked."""
+        return self.host.name
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        seconds: float,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        """Run `command` on that machine."""
+        return self.host.run(command, stdin=stdin, seconds=seconds, on_line=on_line)
+
+    def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
+        """Open a TCP connection from that machine."""
+        return self.host.dial(address, port, seconds=seconds)
+
+    def close(self) -> None:
+        """End the connection to that machine."""
+        self.host.close()
+
+    def __enter__(self) -> Self:
+        """Give this itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the connection to that machine."""
+        self.close()
 
 
 def call(host: Host, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = SECONDS) -> dict[str, Any]:
@@ -64,7 +109,8 @@ def stream(
 ) -> None:
     """Call `path`, and have `hear` called with each line of the answer. Raises as `call` does, and what `hear` does."""
     asked = json.dumps(body or {}).encode()
-    result = host.run(command(path, seconds), stdin=asked, seconds=seconds + _SPARE_SECONDS, on_line=hear)
+    server = host.url if isinstance(host, Elsewhere) else _ENDPOINT
+    result = host.run(command(path, seconds, server), stdin=asked, seconds=seconds + _SPARE_SECONDS, on_line=hear)
     if result.status == 0:
         return
     said = result.stderr.decode(errors="replace").strip()
@@ -83,11 +129,11 @@ def stream(
     )
 
 
-def command(path: str, seconds: float) -> str:
+def command(path: str, seconds: float, server: str = _ENDPOINT) -> str:
     """Give the command that calls `path` with what it reads from standard input."""
     options = {
         "kubeconfig": "/dev/null",
-        "server": _ENDPOINT,
+        "server": server,
         "certificate-authority": f"{_PKI}/ca.crt",
         "client-certificate": f"{_PKI}/healthcheck-client.crt",
         "client-key": _KEY,

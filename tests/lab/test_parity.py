@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bootstrap import kubeconfig, paths, phases, plan, spec, tokens
 from bootstrap.bundle import open_bundle
@@ -28,7 +29,7 @@ from bootstrap.site import Facts, Node, Site
 from bootstrap.steps import ApiObject, Directory, File
 from tests import builders
 from tests.lab import differences, kubeadm, written
-from tests.lab.clusters import Cluster
+from tests.lab.clusters import Cluster, changes
 from tests.lab.written import Entry, Thing, Written
 
 NewCluster = Callable[[str, int], AbstractContextManager[Cluster]]
@@ -135,7 +136,7 @@ def test_what_is_planned_for_a_control_plane_is_what_kubeadm_writes(
 @pytest.fixture(scope="module")
 def theirs(cluster: Cluster, program: Path, new_cluster: NewCluster) -> Iterator[Cluster]:
     """A control plane by kubeadm, on a machine of the name and with the settings of that of the shared cluster."""
-    with new_cluster("parity", 2) as other:
+    with new_cluster("parity", 3) as other:
         inventory = load(cluster.inventory)
         settings = inventory.cluster
         (host,) = (host for host in inventory.hosts if host.name == cluster.master)
@@ -199,6 +200,31 @@ def test_our_join_makes_a_node_of_kubeadms_cluster_by_server_token_and_hash(clus
     arguments = ("--server", server, "--ca-cert-hash", ca_hash, "--token-file", "-")
     theirs.kubestrap("join", *arguments, stdin=f"{kubeadm.TOKEN}\n")
     theirs.wait_ready(["cp1", "worker1"], seconds=600)
+
+
+def test_our_join_makes_a_control_plane_of_kubeadms_cluster_by_the_certificate_key(
+    cluster: Cluster, theirs: Cluster
+) -> None:
+    def described(data: dict[str, Any]) -> None:
+        data["cluster"] = yaml.safe_load(cluster.inventory.read_text())["cluster"]
+        data["hosts"][0]["roles"] = ["control-plane"]
+
+    key_file = theirs.home / "certificate.key"
+    uploaded = theirs.on("cp1", "kubeadm init phase upload-certs --upload-certs 2>/dev/null")
+    key_file.write_text(uploaded.split()[-1])
+    theirs.write_inventory(["worker2"], described)
+    ca_hash = tokens.ca_cert_hash(theirs.on("cp1", f"cat {paths.PKI}/ca.crt").encode())
+    by = ("--server", f"{_address(theirs)}:6443", "--ca-cert-hash", ca_hash, "--token-file", "-")
+    command = ("join", *by, "--control-plane", "--certificate-key-file", key_file)
+    theirs.kubestrap(*command, stdin=f"{kubeadm.TOKEN}\n")
+    theirs.wait_ready(["cp1", "worker2"])
+    assert "node-role.kubernetes.io/control-plane" in theirs.get("node worker2")["metadata"]["labels"]
+    pki = f"{paths.PKI}/etcd"
+    asked = f"--cacert {pki}/ca.crt --cert {pki}/server.crt --key {pki}/server.key member list --write-out json"
+    listed = json.loads(theirs.kubectl(f"-n kube-system exec etcd-cp1 -- etcdctl {asked}"))["members"]
+    assert {each["name"]: each.get("isLearner", False) for each in listed} == {"cp1": False, "worker2": False}
+    again = theirs.kubestrap(*command, stdin=f"{kubeadm.TOKEN}\n")
+    assert changes(again.stderr) == []
 
 
 def test_kubeadms_own_commands_work_on_our_cluster(cluster: Cluster, program: Path) -> None:
