@@ -82,6 +82,18 @@ class Ground:
         names = {*roster.outside, *roster.unfinished} - {self.control_plane.node.name, *roster.removed}
         return [node for node in self.seen if node.name in names and node.name in wanted]
 
+    def alone(self, roster: Roster, wanted: Sequence[str]) -> bool:
+        """Say whether a run of ours was ended before it told the first member that there are others.
+
+        The Lease stays where we added members. What only kubeadm made is no matter of `join`.
+        """
+        kept = members.initial_clusters(roster.nodes)
+        seen = [node.name for node in self.seen if node in roster.nodes and node.name in wanted]
+        if len(roster.nodes) == 1 or all(name in kept for name in seen):
+            return False
+        with self.control_plane.api() as api:
+            return leases.exists(api)
+
 
 def grow(ground: Ground, wanted: Sequence[str]) -> Growth:
     """Make members of the control-plane hosts in `wanted` that are none, and finish those that a run left unfinished.
@@ -92,7 +104,7 @@ def grow(ground: Ground, wanted: Sequence[str]) -> Growth:
     """
     roster = ground.roster(run.enrolled(ground.hosts, ground.inventory, ground.seen))
     refused = _told(ground, {name: _removed(name) for name in roster.removed if name in wanted})
-    if not ground.newcomers(roster, wanted):
+    if not ground.newcomers(roster, wanted) and not ground.alone(roster, wanted):
         return Growth(roster.nodes, failures=refused)
     with ground.exclusive(ground.control_plane, ground.listener) as check:
         found = run.enrolment(ground.hosts, ground.seen)

@@ -81,6 +81,11 @@ def held(
                 _release(api, lease)
 
 
+def exists(api: Api, name: str = CONTROL_PLANE) -> bool:
+    """Say whether the Lease `name` was ever held in this cluster."""
+    return api.get_object(_API, "Lease", name, NAMESPACE) is not None
+
+
 def _take(api: Api, name: str, identity: str, on_wait: Callable[[str, float, float], None]) -> dict[str, Any]:
     began, seen = time.monotonic(), ""
     while True:

@@ -63,6 +63,8 @@ def wait_lost(holding: leases.Holding) -> None:
 
 
 def test_it_is_held_renewed_and_given_up(server: ApiServer, connect: Callable[[], Api]) -> None:
+    with connect() as api:
+        assert not leases.exists(api)
     with held(connect, ANNE, unheard) as holding:
         first = server.objects[LEASE]["spec"]
         assert "anne@desk" in first["holderIdentity"]
@@ -72,6 +74,8 @@ def test_it_is_held_renewed_and_given_up(server: ApiServer, connect: Callable[[]
     assert server.objects[LEASE]["spec"]["holderIdentity"] is None
     with held(connect, BOB, unheard):
         assert "bob@desk" in server.objects[LEASE]["spec"]["holderIdentity"]
+    with connect() as api:
+        assert leases.exists(api)
 
 
 def test_one_of_a_living_run_is_refused_with_its_name(connect: Callable[[], Api]) -> None:

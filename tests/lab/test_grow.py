@@ -96,6 +96,15 @@ def test_f4_nothing_is_changed_by_a_second_run(grown: Cluster) -> None:
     assert {machine: grown.containers(machine) for machine in EVERY} == before
 
 
+def test_r6_a_run_that_ended_before_the_first_member_knew_of_the_others_is_finished(grown: Cluster) -> None:
+    manifest = "/etc/kubernetes/manifests/etcd.yaml"
+    alone = f"s#--initial-cluster=.*#--initial-cluster=cp1=https://{grown.lab.machine('cp1').address}:2380#"
+    grown.on("cp1", f"cp {manifest} /root/ && sed -i '{alone}' /root/etcd.yaml && mv /root/etcd.yaml {manifest}")
+    assert _listed(grown, "cp1") == {"cp1"}
+    assert changes(grown.kubestrap("join").stderr) == [f"{manifest}: updated"]
+    assert _listed(grown, "cp1") == set(MASTERS)
+
+
 def test_r3_two_runs_do_not_add_members_at_the_same_time(grown: Cluster) -> None:
     lease = grown.get("lease -n kube-system kubestrap-control-plane")
     assert not lease["spec"].get("holderIdentity"), "it was given back"
