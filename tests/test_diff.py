@@ -65,12 +65,11 @@ def inventory(tmp_path: Path) -> str:
     ("words", "told"),
     [
         (["init", "phase", "certz"], "no such phase: certz; did you mean certs?"),
-        (["join", "phase", "certs"], "no such phase: certs"),
+        (["join", "phase", "addon"], "no such phase: addon"),
         (["init", "--until", "kubelet-strat"], "no such phase: kubelet-strat; did you mean kubelet-start?"),
         (["diff", "init", "--skip-phases", "adons"], "no such phase: adons; did you mean addon?"),
         (["join", "--limit", "nod2"], "the inventory has no host nod2; did you mean node2?"),
         (["init", "--limit", "node2"], "nothing is done on node2 by this command"),
-        (["plan", "join", "--limit", "node1"], "nothing is done on node1 by this command"),
         (["init", "--detailed-exitcode"], "--detailed-exitcode goes with --dry-run"),
     ],
 )

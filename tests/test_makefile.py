@@ -59,7 +59,7 @@ def test_scripts_can_be_run_and_parsed(script: str) -> None:
 
 
 def test_set_up_installs_whatever_building_and_labs_need() -> None:
-    essential = {"coreutils", "libc-bin"}
+    essential = {"bash", "coreutils", "libc-bin"}
     compiling = {"gcc", "libc6-dev", "libseccomp-dev", "pkg-config"}
     wanted = {*debian.PACKAGES.values(), *needs.PACKAGES.values(), *compiling} - essential
     assert wanted <= packages()
