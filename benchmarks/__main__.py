@@ -12,6 +12,7 @@ BENCHMARKS = {
     "join": clusters.join,
     "workers": clusters.workers,
     "ha": clusters.ha,
+    "third": clusters.third,
     "rerun": clusters.rerun,
     "roundtrips": links.roundtrips,
     "diagnosis": faults.diagnosis,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.machines import KUBECTL, Machines, bare, kubeadm_config, prepared, say
 from benchmarks.report import medians, ratio
@@ -130,6 +130,33 @@ def ha(runs: int) -> None:
     ratio("kubestrap / kubeadm", work["kubestrap"], work["kubeadm"], 1.0)
 
 
+def third(runs: int) -> None:
+    """Compare the join of a third control plane with `kubeadm join --control-plane`, to its Node Ready, in turn."""
+    seconds: dict[str, list[float]] = {"kubestrap": [], "kubeadm": []}
+    with prepared(3) as machines:
+        names = [machine.name for machine in machines.lab.machines]
+        machines.install_kubeadm(*names)
+        ready = f"{KUBECTL} wait --for=condition=Ready --timeout=600s node/{names[2]}"
+        for number in range(runs):
+            inventory = machines.choose(names[:2], _three_masters)
+            _wipe_all(machines, names, inventory)
+            machines.kubestrap("init")
+            machines.choose(names, _three_masters)
+            seconds["kubestrap"].append(machines.kubestrap("join") + machines.ssh(names[0], ready))
+            _wipe_all(machines, names, inventory)
+            join_command = _kubeadm_begins(machines, names[0], inventory)
+            machines.ssh(names[1], join_command(control_plane=True))
+            seconds["kubeadm"].append(
+                machines.ssh(names[2], join_command(control_plane=True)) + machines.ssh(names[0], ready)
+            )
+            say(
+                f"run {number + 1} of {runs}: "
+                + ", ".join(f"{side} {found[-1]:.1f} s" for side, found in seconds.items())
+            )
+    medians("join of a third control plane on a prepared machine, to its Node Ready", seconds)
+    ratio("kubestrap / kubeadm", seconds["kubestrap"], seconds["kubeadm"], 1.0)
+
+
 def _three_masters(data: dict[str, Any]) -> None:
     for host in data["hosts"][:3]:
         host["roles"] = ["control-plane"]
@@ -142,6 +169,17 @@ def _ours(machines: Machines, _: Sequence[str], __: Inventory) -> None:
 
 def _kubeadms(machines: Machines, names: Sequence[str], inventory: Inventory) -> None:
     first, *others = names
+    join_command = _kubeadm_begins(machines, first, inventory)
+    for number, name in enumerate(others):
+        machines.ssh(name, join_command(control_plane=number < 2))
+
+
+class _JoinCommand(Protocol):
+    def __call__(self, *, control_plane: bool) -> str: ...
+
+
+def _kubeadm_begins(machines: Machines, first: str, inventory: Inventory) -> _JoinCommand:
+    """Have kubeadm make the first control plane, with a Pod network; give what makes the command that joins another."""
     said = machines.output(
         first,
         f"systemctl enable --quiet kubelet; kubeadm init --config /root/kubeadm.yaml --upload-certs {IGNORED} 2>&1",
@@ -149,9 +187,12 @@ def _kubeadms(machines: Machines, names: Sequence[str], inventory: Inventory) ->
     (key,) = re.findall("--certificate-key ([0-9a-f]{64})", said)
     machines.ssh(first, f"{KUBECTL} apply --filename -", _flannel(inventory))
     made = machines.output(first, "KUBECONFIG=/etc/kubernetes/admin.conf kubeadm token create --print-join-command")
-    for number, name in enumerate(others):
-        command = f"systemctl enable --quiet kubelet; {made.strip()} {IGNORED}"
-        machines.ssh(name, command + (f" --control-plane --certificate-key {key}" if number < 2 else ""))
+
+    def command(*, control_plane: bool) -> str:
+        words = f"systemctl enable --quiet kubelet; {made.strip()} {IGNORED}"
+        return words + (f" --control-plane --certificate-key {key}" if control_plane else "")
+
+    return command
 
 
 def _flannel(inventory: Inventory) -> bytes:
