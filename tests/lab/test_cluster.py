@@ -327,19 +327,6 @@ def test_a_first_inventory_is_made_of_addresses_alone(cluster: Cluster) -> None:
     cluster.kubestrap("config", "validate", "-i", "-", stdin=made.stdout)
 
 
-def test_a_control_plane_is_not_grown_by_the_inventory(cluster: Cluster) -> None:
-    def with_two(data: dict[str, Any]) -> None:
-        data["hosts"][1]["roles"] = ["control-plane"]
-
-    cluster.write_inventory(EVERY, with_two)
-    try:
-        for command in ("init", "join"):
-            told = cluster.kubestrap(command, status=12).stderr
-            assert "cp1: its members are cp1\n  the inventory has cp1, worker1" in told
-    finally:
-        cluster.write_inventory(EVERY)
-
-
 def test_json_lines_are_all_of_stdout_and_a_log_without_secrets_stays(cluster: Cluster) -> None:
     ran = cluster.kubestrap("init", "--output", "json")
     told = [json.loads(line) for line in ran.stdout.splitlines()]
