@@ -42,6 +42,7 @@ def _gone(site: Site) -> tuple[HostStep, ...]:
     data = shlex.quote(f"{site.cluster.etcd.local.data_dir}/member")
     containers = f"{CTR} --namespace k8s.io containers ls --quiet {shlex.quote(static_pods.container_filter('etcd'))}"
     tasks = f"{CTR} --namespace k8s.io tasks"
+    remove = f"{CTR} --namespace k8s.io containers rm"
     return (
         Absent(static_pods.path(static_pods.ETCD)),
         Command(
@@ -63,6 +64,10 @@ while runs; do
     [ "$waited" -lt {2 * _STOP_SECONDS} ] || {{ echo "etcd runs on, $waited s after it was told to end" >&2; exit 1; }}
     sleep 1
     waited=$((waited + 1))
+done
+for id in $ids; do
+    {tasks} rm "$id" 2>/dev/null || true
+    {remove} "$id"
 done
 rm -rf -- {data}
 """,

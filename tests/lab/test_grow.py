@@ -56,7 +56,7 @@ def test_r4_a_member_that_does_not_start_is_taken_out_again_and_the_next_is_not_
     grown.write_inventory(EVERY, _broken_etcd)
     told = grown.kubestrap("join", "--limit", "cp2,cp3", status=1).stderr
     assert "it does not know the flag --no-such-flag" in told
-    assert "Its etcd member was taken out of the cluster again" in told
+    assert "Its etcd member was taken out of the cluster again: mend it, and join again" in told
     assert "cp3: it is left as it was: hosts go in turn, and cp2 failed" in told
     assert [one["name"] for one in members(grown, "cp1")["members"]] == ["cp1"]
     assert grown.ssh("cp2", "test -e /etc/kubernetes/manifests/etcd.yaml || test -e /var/lib/etcd/member").returncode
