@@ -90,9 +90,12 @@ def cluster(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trio(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three control planes and a worker to be: machines that are prepared, and nothing more."""
+    """Three control planes and a worker to be: machines that are prepared, and nothing more.
+
+    Each file has its own: three idle control planes take as much of the processors as forming them anew.
+    """
     with lab_of("ha", machines=4, control_planes=3, snapshot=prepared) as lab:
         cluster = Cluster(lab, tmp_path_factory.mktemp("ha"))
         cluster.write_inventory([machine.name for machine in lab.machines])

@@ -1,6 +1,6 @@
-"""Hosts taken out of the cluster of test_ha.py: lost ones, which come back, and living ones.
+"""Hosts taken out of a cluster of three control planes: lost ones, which come back, and living ones.
 
-The tests go on from each other. Costs about 3 min, and one more where the cluster is not formed yet.
+The tests go on from each other, on machines of their own. Costs about 4 min.
 """
 
 from __future__ import annotations
