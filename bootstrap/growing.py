@@ -141,7 +141,7 @@ def _site(ground: Ground, roster: Roster, newcomers: Sequence[Node], enrolled: S
     seen = [node for node in everyone if node in ground.seen]
     kept = run.operators_cas(ground.inventory.cluster, seen, now, ground.way)
     ground.request.secrets.learn(*kept.values())
-    files = kubeconfig.site_files(ground.inventory.cluster, seen, now, first=lead, kept=kept)
+    files = kubeconfig.site_files(ground.inventory.cluster, seen, now, first="", kept=kept)
     for held in files.values():
         ground.request.secrets.learn(*held.values())
     # What a member that has data is told does not matter any more.

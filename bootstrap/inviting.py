@@ -65,9 +65,8 @@ def join_control_planes(
         nodes = [_holding(node, shared) for node in gathered.nodes if node.name not in failures]
         if not nodes:
             raise HostsFailed(failures, [])
-        # What the first of a cluster alone is given is for none of these.
         now = datetime.datetime.now(datetime.UTC)
-        files = kubeconfig.site_files(inventory.cluster, nodes, now, first=invitation.server)
+        files = kubeconfig.site_files(inventory.cluster, nodes, now, first="")
         request.secrets.learn(*(data for held in files.values() for data in held.values()))
         far = _Far(inventory, cluster, connections, files)
         with far.api(nodes[0].name) as api:

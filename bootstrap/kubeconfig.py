@@ -81,7 +81,7 @@ def site_files(
     nodes: Sequence[Node],
     now: datetime.datetime,
     *,
-    first: str = "",
+    first: str | None = None,
     kept: Mapping[str, bytes] | None = None,
     stacked: bool = True,
     given: Mapping[str, bytes] | None = None,
@@ -93,9 +93,10 @@ def site_files(
 
     To be written in this order (`pki.complete` says why). A kubeconfig that a host holds is kept, byte for byte,
     where it names the wanted server and this cluster's CA, and its certificate is good or is the kubelet's own;
-    else it is made anew, which loses nothing that our CA could not give again. What one host alone is given, is given
-    to `first`, by default the first of `nodes`. Where the operator keeps the keys of the CAs, they are in `kept`
-    (`pki.operators`), and kubelets get their certificates here, as `kubelet_files` says.
+    else it is made anew, which loses nothing that our CA could not give again. What one host alone is given, is
+    given to `first`, by default the first of `nodes`; to nobody, where that is empty. Where the operator keeps the
+    keys of the CAs, they are in `kept` (`pki.operators`), and kubelets get their certificates here, as
+    `kubelet_files` says.
 
     Raises `PkiRefused` with every problem of the whole PKI.
     """
@@ -107,7 +108,8 @@ def site_files(
     for node in masters if authority else ():
         assert authority is not None
         for row in ROWS:
-            if row.first_only and node.name != (first or masters[0].name) and row.path not in node.facts.files:
+            chosen = masters[0].name if first is None else first
+            if row.first_only and node.name != chosen and row.path not in node.facts.files:
                 continue
             if row.path == paths.KUBELET_CONF and cluster.ca_directory:
                 issued = _kubelet_files(cluster, node, authority, now, own_server(cluster, node))

@@ -117,7 +117,8 @@ def init(
         failures = {**connections.failures, **gathered.failures}
         nodes = [node for node in gathered.nodes if node.name in wanted]
         # Who is not reached may hold the only CA, or be a member of another cluster.
-        if not nodes or not topology.stands(inventory, gathered.nodes):
+        stood = topology.stands(inventory, gathered.nodes)
+        if not nodes or not stood:
             raise_failures(failures, connections.hosts)
         asked = {node.name: connections.hosts[node.name] for node in gathered.nodes}
         roster = topology.settled(inventory, gathered.nodes, enrolled(asked, inventory, gathered.nodes))
@@ -138,7 +139,8 @@ def init(
             cluster,
             known,
             now,
-            first=next(node.name for node in roster.nodes if node.host.is_control_plane),
+            # super-admin.conf is of the host that began the cluster: where it is gone, it is meant to be.
+            first="" if stood else inventory.control_plane[0].name,
             kept=kept,
             stacked=inventory.is_stacked,
             given=given,
