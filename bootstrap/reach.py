@@ -26,6 +26,7 @@ _SCRIPT_SECONDS = 60.0
 _UNIT = 6
 """Datagrams are sent in multiples of it, so that less than half of it may be lost, or come from elsewhere."""
 _FORWARDING = "let the tool's own SSH connections pass on others (AllowTcpForwarding of that machine's sshd)"
+_TAKEN = "what comes is not counted there, or taken by a Pod network that runs"
 _FIREWALL = "let it through every firewall between them: on both machines, and in the network"
 
 
@@ -196,26 +197,18 @@ class _Datagrams:
     def judge(self) -> Iterator[Problem]:
         """Count at every target, and tell what did not come."""
         targets = {target: self._sent(target) for target in dict.fromkeys(target for _, target in self._weights)}
-
-        def count(target: str) -> int:
-            before = self._seen[target].came or 0
-            for fields in self._run(target, [f"count {before + targets[target] * _UNIT}"]):
-                match fields:
-                    case ["came", number] if number.isdigit():
-                        return round((int(number) - before) / _UNIT)
-            raise StepFailed(target, "preflight", "count datagrams", "it counts none")
-
-        came, failures = attempt(list(targets), count)
+        counts, failures = attempt(list(targets), lambda target: self._count(target, targets[target]))
+        came = {target: number for target, (number, _) in counts.items()}
+        # Where the Pod network began to run since the machine was looked at, as after an `init` of a moment ago.
+        taken = {target for target, (number, held) in counts.items() if held and number < targets[target]}
         for source, target in self._busy:
-            yield self._unchecked(
-                source, target, "what comes is not counted there, or taken by a Pod network that runs"
-            )
+            yield self._unchecked(source, target, _TAKEN)
         for pair, (small, full) in self._weights.items():
             source, target = pair
             answers = self._answers.get(source)
             if answers is None or target in failures:
                 yield self._unchecked(source, target, str(failures.get(target, "it could not be asked to send")))
-            elif why := answers.get(("unsent", target)):
+            elif why := answers.get(("unsent", target)) or (_TAKEN if target in taken else ""):
                 yield self._unchecked(source, target, why)
             elif came[target] > targets[target]:
                 yield self._unchecked(source, target, "other machines send datagrams there, too")
@@ -229,6 +222,15 @@ class _Datagrams:
                 what = f"packets of {mtu} bytes, its interface's MTU, do not reach {target}; small ones do"
                 fix = "set the interface's MTU to what the way between them carries: Pods' packets fill it"
                 yield Problem(source, "PathMTU", "warning", what, fix)
+
+    def _count(self, target: str, sent: int) -> tuple[int, bool]:
+        """Give how many units came, and whether somebody listens there by now."""
+        before = self._seen[target].came or 0
+        fields = list(self._run(target, [f"count {before + sent * _UNIT}"]))
+        for kind, *rest in fields:
+            if kind == "came" and rest and rest[0].isdigit():
+                return round((int(rest[0]) - before) / _UNIT), ["taken"] in fields
+        raise StepFailed(target, "preflight", "count datagrams", "it counts none")
 
     def _sent(self, target: str) -> int:
         total = 0

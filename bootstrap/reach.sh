@@ -4,6 +4,7 @@
 #   unsent TAB target TAB why      nothing could be sent there
 #   size TAB target TAB bytes      what filled the interface's MTU was sent, too
 #   came TAB number                datagrams that came for ports on which nothing listens, since the machine started
+#   taken                          somebody listens on the port by now
 #
 # Nothing is changed, and nothing is written. Needs POSIX sh, coreutils, awk, logger (util-linux), ip for sizes.
 set -u
@@ -51,4 +52,7 @@ count() { # number that should have come by the end
 		round=$((round + 1))
 	done
 	printf 'came\t%s\n' "$(came)"
+	if awk -v port=":$(printf %04X "$port")$" '$2 ~ port { found = 1 } END { exit !found }' /proc/net/udp /proc/net/udp6; then
+		echo taken
+	fi
 }

@@ -130,6 +130,7 @@ class Network:
         self.hosts = {name: Machine(name, self) for name in names}
         self.lost = lost
         self.tool = tool
+        self.taken: set[str] = set()
 
 
 class Machine(Dialling):
@@ -152,6 +153,7 @@ class Machine(Dialling):
                             self._network.came[target] += number
                 case ["count", number] if number.isdigit():
                     answers.append(f"came\t{self._network.came[self.name]}")
+                    answers += ["taken"] * (self.name in self._network.taken)
         return Result(0, "\n".join(answers).encode(), b"")
 
 
@@ -201,6 +203,14 @@ def test_a_port_that_the_pod_network_holds_already_is_unchecked_from_outside_alo
     seen = {"m1": running, "w1": running, "w2": Seen(came=100)}
     found = tried(Network([one.name for one in nodes], everything), nodes, seen)
     assert [(problem.host, problem.level) for problem in found] == [("w2", "unchecked")] * 2
+
+
+def test_a_port_that_the_pod_network_took_meanwhile_is_unchecked() -> None:
+    nodes = [*planes(1), *workers(1)]
+    for taken, level in (("m1", "unchecked"), ("w1", "error")):
+        network = Network(["m1", "w1"], lambda _, target, __: target == "m1")
+        network.taken = {taken}
+        assert [(problem.host, problem.level) for problem in tried(network, nodes)] == [("w1", level)]
 
 
 def test_strangers_datagrams_make_no_way_out_of_none() -> None:
