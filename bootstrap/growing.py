@@ -18,7 +18,7 @@ from bootstrap.execute import Means
 from bootstrap.gather import Request
 from bootstrap.members import Roster
 from bootstrap.phases import etcd_join, static_pods
-from bootstrap.site import Contents, Node, Site
+from bootstrap.site import Contents, InitialCluster, Node, Site
 from bootstrap.spec import Inventory
 from bootstrap.transport.base import Host
 
@@ -144,18 +144,25 @@ def _site(ground: Ground, roster: Roster, newcomers: Sequence[Node], enrolled: S
     files = kubeconfig.site_files(ground.inventory.cluster, seen, now, first="", kept=kept)
     for held in files.values():
         ground.request.secrets.learn(*held.values())
-    # What a member that has data is told does not matter any more.
-    settled = [node for node in everyone if node.facts.etcd_data and node.name not in roster.lost]
-    urls = {node.name: static_pods.peer_url(node) for node in newcomers}
     return Site(
         ground.inventory.cluster,
         tuple(everyone),
         ground.contents,
         files,
         lead=lead,
-        initial_clusters=members.joining_clusters(enrolled, urls) | members.initial_clusters(settled),
+        initial_clusters=initial_clusters(everyone, newcomers, enrolled, roster.lost),
         lost=roster.lost,
     )
+
+
+def initial_clusters(
+    everyone: Sequence[Node], newcomers: Sequence[Node], enrolled: Sequence[Member], lost: Mapping[str, int]
+) -> dict[str, InitialCluster]:
+    """Give, by host, what its etcd is told of the others; `newcomers` join in this order, `lost` data are worthless."""
+    # What a member that has data is told does not matter any more.
+    settled = [node for node in everyone if node.facts.etcd_data and node.name not in lost]
+    urls = {node.name: static_pods.peer_url(node) for node in newcomers}
+    return members.joining_clusters(enrolled, urls) | members.initial_clusters(settled)
 
 
 def in_order(newcomers: Sequence[Node], enrolled: Sequence[Member]) -> list[Node]:

@@ -22,9 +22,9 @@ from bootstrap.etcd.members import Member
 from bootstrap.events import Listener, Waiting
 from bootstrap.execute import Means
 from bootstrap.gather import Request
-from bootstrap.growing import in_order
+from bootstrap.growing import in_order, initial_clusters
 from bootstrap.joining import Invitation, Joined, Way, discover, gather_joining, vetted
-from bootstrap.phases import etcd_join, static_pods
+from bootstrap.phases import etcd_join
 from bootstrap.site import Node, Site
 from bootstrap.spec import Cluster, Inventory, seconds
 from bootstrap.transport.base import Host
@@ -229,10 +229,8 @@ def _enrolled(
         if member is None and node.facts.etcd_data:
             what = f"{site.cluster.etcd.local.data_dir} holds data of a member that etcd does not have: reset it first"
             refused[node.name] = HostError(node.name, what)
-        elif member is not None and not member.learner and member.has_started and not node.facts.etcd_data:
+        elif member is not None and members.has_lost_data(member, node):
             lost[node.name] = member.id
     going = in_order([node for node in nodes if node.name not in refused], enrolled)
-    settled = [node for node in going if node.facts.etcd_data and node.name not in lost]
-    urls = {node.name: static_pods.peer_url(node) for node in going}
-    initial = members.joining_clusters(enrolled, urls) | members.initial_clusters(settled)
+    initial = initial_clusters(going, going, enrolled, lost)
     return replace(site, nodes=tuple(going), initial_clusters=initial, lost=lost), going, refused

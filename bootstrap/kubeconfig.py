@@ -105,10 +105,10 @@ def site_files(
     authority = gathered.authorities.get("ca")
     for node in masters:
         gathered.files[node.name] |= given or {}
+    chosen = masters[0].name if first is None and masters else first
     for node in masters if authority else ():
         assert authority is not None
         for row in ROWS:
-            chosen = masters[0].name if first is None else first
             if row.first_only and node.name != chosen and row.path not in node.facts.files:
                 continue
             if row.path == paths.KUBELET_CONF and cluster.ca_directory:

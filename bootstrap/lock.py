@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from bootstrap.errors import BootstrapError, HostError, Locked, LockLost
-from bootstrap.transport.base import Host, Result
+from bootstrap.transport.base import Forwarding, Host, Result
 
 LEASE = 30.0
 """Seconds after its last renewal that a lock is still held."""
@@ -190,16 +190,12 @@ class Holding:
             self._answered.set()
 
 
-class _Guarded:
+class _Guarded(Forwarding):
     """A host whose commands belong to a run: marked with it, and not begun unless it holds the machine's lock."""
 
     def __init__(self, host: Host, run: str) -> None:
-        self._host = host
+        super().__init__(host)
         self._run = run
-
-    @property
-    def name(self) -> str:
-        return self._host.name
 
     def run(
         self,
@@ -209,21 +205,7 @@ class _Guarded:
         seconds: float,
         on_line: Callable[[bytes], None] | None = None,
     ) -> Result:
-        return self._host.run(marked(self._run, command), stdin=stdin, seconds=seconds, on_line=on_line)
-
-    def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
-        return self._host.dial(address, port, seconds=seconds)
-
-    def close(self) -> None:
-        self._host.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        return super().run(marked(self._run, command), stdin=stdin, seconds=seconds, on_line=on_line)
 
 
 def marked(run: str, command: str) -> str:

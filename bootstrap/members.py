@@ -80,6 +80,14 @@ def joining_clusters(enrolled: Sequence[Member], newcomers: Mapping[str, str]) -
     return found
 
 
+def has_lost_data(member: Member, node: Node) -> bool:
+    """Say whether a member with a vote ran on the host, and has nothing there any more.
+
+    One that is forming the cluster with the others has told no client URL yet, and has no data to lose.
+    """
+    return not member.learner and member.has_started and not node.facts.etcd_data
+
+
 def doubtful(machines: Sequence[Host], nodes: Sequence[Node]) -> bool:
     """Say whether manifests alone do not tell who is a member: etcd has to be asked."""
     names = {name for node in nodes for name in listed(node.facts.files.get(MANIFEST, b""))}
@@ -117,9 +125,7 @@ def settled(
         if not enrolled:
             is_member = name in known or (node is not None and node.facts.etcd_data)
         else:
-            # One that is forming the cluster with the others has told no client URL yet.
-            gone = member is not None and member.has_started and node is not None and not node.facts.etcd_data
-            is_member = member is not None and not gone
+            is_member = member is not None and not (node and has_lost_data(member, node))
         if is_member:
             everyone.append(_node(machine, by_name, known))
             continue

@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import socket
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from bootstrap import lock, paths
 from bootstrap.errors import BootstrapError, EtcdAbsent, EtcdRefused, EtcdUnreachable
 from bootstrap.etcd.members import Member, Seen, Status, members, status
 from bootstrap.parallel import attempt
-from bootstrap.transport.base import Host, Result
+from bootstrap.transport.base import Forwarding, Host
 
 SECONDS = 20.0
 """The limit of one short call."""
@@ -42,46 +39,12 @@ _MEANINGS: Mapping[str, str] = {
 _HEALTH_KEY = "aGVhbHRo"  # "health", which etcdctl reads too; it need not be there
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(Forwarding):
     """A machine from which a member on another one is asked, at `url`, with the client certificate that it holds."""
 
-    host: Host
-    url: str
-
-    @property
-    def name(self) -> str:
-        """The name of the machine from which it is asked."""
-        return self.host.name
-
-    def run(
-        self,
-        command: str,
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        seconds: float,
-        on_line: Callable[[bytes], None] | None = None,
-    ) -> Result:
-        """Run `command` on that machine."""
-        return self.host.run(command, stdin=stdin, seconds=seconds, on_line=on_line)
-
-    def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
-        """Open a TCP connection from that machine."""
-        return self.host.dial(address, port, seconds=seconds)
-
-    def close(self) -> None:
-        """End the connection to that machine."""
-        self.host.close()
-
-    def __enter__(self) -> Self:
-        """Give this itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the connection to that machine."""
-        self.close()
+    def __init__(self, host: Host, url: str) -> None:
+        super().__init__(host)
+        self.url = url
 
 
 def call(host: Host, path: str, body: Mapping[str, Any] | None = None, *, seconds: float = SECONDS) -> dict[str, Any]:
@@ -161,6 +124,11 @@ def look(hosts: Mapping[str, Host], unreached: Mapping[str, BootstrapError]) -> 
     # The longest list is the newest while members are added, and names all where one is behind.
     listed = max((list_ for _, list_ in found.values()), key=len, default=())
     return Seen({name: said for name, (said, _) in found.items()}, listed, frozenset(failures)), failures
+
+
+def enrolled(host: Host, *, seconds: float = SECONDS) -> tuple[Member, ...]:
+    """Give the members as a majority knows them, asked of the one on `host`. Raises as `call` does."""
+    return members(call(host, "/v3/cluster/member/list", {"linearizable": True}, seconds=seconds))
 
 
 def require_health(host: Host) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from bootstrap.errors import EtcdRefused, EtcdUnreachable, HostError, WaitTimedOut, words
 from bootstrap.etcd import asking
-from bootstrap.etcd.members import Member, identity, members
+from bootstrap.etcd.members import Member, identity
 from bootstrap.steps import EtcdStep, Learner, Voter
 from bootstrap.transport.base import Host
 
@@ -27,7 +27,7 @@ OnWait = Callable[[str, float, float], None]
 
 def enrolled(host: Host) -> tuple[Member, ...]:
     """Give the members as a majority knows them, asked of the one on `host`. Raises as `asking.call` does."""
-    return members(asking.call(host, "/v3/cluster/member/list", {"linearizable": True}, seconds=_LIST_SECONDS))
+    return asking.enrolled(host, seconds=_LIST_SECONDS)
 
 
 def do(step: EtcdStep, host: Host, *, on_wait: OnWait) -> str | None:

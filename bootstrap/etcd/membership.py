@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from bootstrap import paths
 from bootstrap.errors import BootstrapError, EtcdRefused, EtcdUnfit, HostsFailed
 from bootstrap.etcd import asking
-from bootstrap.etcd.members import Member, Seen, discord, identity, members
+from bootstrap.etcd.members import Member, Seen, discord, identity
 from bootstrap.events import Listener, PhaseDone, PhaseStarted, StepDone, Waiting
 from bootstrap.parallel import attempt
 from bootstrap.transport.base import Host
@@ -56,7 +56,7 @@ def ask(hosts: Mapping[str, Host], unreached: Mapping[str, BootstrapError]) -> Q
         reasons = [*discord(seen), *map(str, failures.values()), *map(str, unwell.values())]
         raise EtcdUnfit("etcd has no quorum, so its members cannot be changed; nothing was done", reasons)
     # Asked of a majority: one that is behind may list members that are gone.
-    listed = members(asking.call(hosts[next(iter(well.values()))], "/v3/cluster/member/list"))
+    listed = asking.enrolled(hosts[next(iter(well.values()))])
     return Quorum(replace(seen, members=listed), well)
 
 

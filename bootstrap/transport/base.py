@@ -64,3 +64,44 @@ class Host(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close it."""
+
+
+class Forwarding:
+    """A host that does all by another one, which it owns; made to be inherited from."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def name(self) -> str:
+        """The other host's name."""
+        return self._host.name
+
+    def run(
+        self,
+        command: str,
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        seconds: float,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        """Run `command` there."""
+        return self._host.run(command, stdin=stdin, seconds=seconds, on_line=on_line)
+
+    def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
+        """Open a TCP connection from there."""
+        return self._host.dial(address, port, seconds=seconds)
+
+    def close(self) -> None:
+        """End the connection to it."""
+        self._host.close()
+
+    def __enter__(self) -> Self:
+        """Give this itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
