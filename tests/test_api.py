@@ -30,12 +30,6 @@ def config_map(**data: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 def api(server: ApiServer) -> Iterator[Api]:
     with connect(server, token="t") as client:
         yield client

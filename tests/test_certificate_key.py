@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -12,8 +10,6 @@ from bootstrap import certificate_key, tokens, uploading
 from bootstrap.api import Api
 from bootstrap.certificate_key import CertificateKey
 from bootstrap.errors import CertificateKeyWrong, ConfigError, UsageError
-from bootstrap.transport.local import LocalHost
-from tests import apiserver
 from tests.apiserver import ApiServer
 
 DIGITS = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -80,19 +76,6 @@ def test_secrets_that_hold_something_else_are_refused() -> None:
         certificate_key.read_secret({"data": data}, KEY)
     with pytest.raises(ConfigError, match="damaged"):
         certificate_key.read_secret({"data": manifest["data"] | {"ca.crt": "!"}}, KEY)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with apiserver.serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: ApiServer) -> Iterator[Api]:
-    conf = apiserver.files()["/etc/kubernetes/admin.conf"]
-    with Api.from_kubeconfig(LocalHost("cp1"), conf, address="127.0.0.1", port=server.port, seconds=10) as opened:
-        yield opened
 
 
 def test_an_upload_lives_as_long_as_its_token_which_is_good_for_nothing_else(server: ApiServer, api: Api) -> None:

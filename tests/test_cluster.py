@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,26 +8,12 @@ from bootstrap.api import Api
 from bootstrap.cluster import do, look
 from bootstrap.errors import ApiError, ApiUnreachable, WaitTimedOut
 from bootstrap.steps import ApiAbsent, ApiObject, ApiWait, Json, NodeMarks
-from bootstrap.transport.local import LocalHost
-from tests.apiserver import Answer, ApiServer, Request, pki, serving, status
+from tests.apiserver import Answer, ApiServer, Request, status
 
 MAP = "/api/v1/namespaces/kube-public/configmaps/a"
 NODE = "/api/v1/nodes/n1"
 ROLE = ("node-role.kubernetes.io/control-plane", "")
 TAINT = ("node-role.kubernetes.io/control-plane", "", "NoSchedule")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: ApiServer) -> Iterator[Api]:
-    ca, host = pki("ca.crt"), LocalHost("cp1")
-    with Api.connect(host, "127.0.0.1", server.port, server_name="kubernetes", ca=ca, seconds=60) as client:
-        yield client
 
 
 def config_map(**data: str) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from bootstrap.api import Api
 from bootstrap.departure import depart
 from bootstrap.errors import ApiUnreachable, BootstrapError, WaitTimedOut
 from bootstrap.events import Event, Note, StepDone, Waiting
-from bootstrap.transport.local import LocalHost
-from tests.apiserver import Answer, ApiServer, Request, pki, serving, status
+from tests.apiserver import Answer, ApiServer, Request, status
 
 NODE = "/api/v1/nodes/w1"
 BUDGET = "The disruption budget web needs 2 healthy pods and has 2 currently"
@@ -72,19 +70,6 @@ def refused() -> Answer:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootstrap.departure._PAUSE", 0.01)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: ApiServer) -> Iterator[Api]:
-    ca, host = pki("ca.crt"), LocalHost("cp1")
-    with Api.connect(host, "127.0.0.1", server.port, server_name="kubernetes", ca=ca, seconds=60) as client:
-        yield client
 
 
 def leave(

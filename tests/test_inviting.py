@@ -81,13 +81,8 @@ def test_a_cluster_without_an_endpoint_takes_no_second_control_plane() -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with apiserver.serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
 def api(server: ApiServer) -> Iterator[Api]:
+    """From the machine that joins."""
     conf = apiserver.files()["/etc/kubernetes/admin.conf"]
     with Api.from_kubeconfig(LocalHost("cp2"), conf, address="127.0.0.1", port=server.port, seconds=10) as opened:
         yield opened

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +13,7 @@ from bootstrap.errors import LeaseHeld, LeaseLost
 from bootstrap.leases import CONTROL_PLANE, held
 from bootstrap.lock import Owner
 from bootstrap.transport.local import LocalHost
-from tests.apiserver import Answer, ApiServer, Request, pki, serving, status
+from tests.apiserver import Answer, ApiServer, Request, pki, status
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{CONTROL_PLANE}"
 ANNE = Owner("anne@desk (process 1)", "kubestrap join", "2026-01-01 00:00:00 UTC")
@@ -25,12 +24,6 @@ BOB = Owner("bob@desk (process 2)", "kubestrap remove", "2026-01-01 00:00:01 UTC
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT", 0.02)
     monkeypatch.setattr(leases, "SECONDS", 1)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

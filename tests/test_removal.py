@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from bootstrap import removal
@@ -13,8 +10,7 @@ from bootstrap.errors import HostError, Unreachable, UsageError
 from bootstrap.events import Event, Listener, Waiting
 from bootstrap.removal import Choice, Leaving
 from bootstrap.spec import Host, Inventory
-from bootstrap.transport.local import LocalHost
-from tests.apiserver import Answer, ApiServer, Request, pki, serving
+from tests.apiserver import Answer, ApiServer, Request
 
 NODE = "/api/v1/nodes/cp3"
 BEAT = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/cp3"
@@ -24,19 +20,6 @@ LOST = Leaving("cp3", None, Unreachable("cp3", "no route to it"), {}, None, is_o
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "_PAUSE", 0.01)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: ApiServer) -> Iterator[Api]:
-    ca, host = pki("ca.crt"), LocalHost("cp1")
-    with Api.connect(host, "127.0.0.1", server.port, server_name="kubernetes", ca=ca, seconds=60) as client:
-        yield client
 
 
 def set_ready(server: ApiServer, status: str) -> None:

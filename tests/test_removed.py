@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from bootstrap import removed
 from bootstrap.api import Api
 from bootstrap.site import Facts, Node
 from bootstrap.spec import Host
-from bootstrap.transport.local import LocalHost
-from tests.apiserver import ApiServer, pki, serving
+from tests.apiserver import ApiServer
 
 LIST = "/api/v1/namespaces/kube-system/configmaps/kubestrap-removed"
 POLICIES = [
     f"/apis/admissionregistration.k8s.io/v1/{kind}/kubestrap-removed"
     for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
 ]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ApiServer]:
-    with serving(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def api(server: ApiServer) -> Iterator[Api]:
-    ca, host = pki("ca.crt"), LocalHost("cp1")
-    with Api.connect(host, "127.0.0.1", server.port, server_name="kubernetes", ca=ca, seconds=60) as client:
-        yield client
 
 
 def node(name: str, **facts: object) -> Node:
