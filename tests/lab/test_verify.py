@@ -29,7 +29,7 @@ K = f"{paths.BINARIES}/kubectl --kubeconfig {paths.ADMIN_CONF}"
 CP, WORKER, OTHER = "cp1", "worker1", "worker2"
 SHORT = Limits(start=0, rollout=20, reach=3, clean_up=15)
 PATIENCE = 240
-ELSEWHERE = {"clock", "etcd-alarms", "etcd-size", "local-proxy"}
+ELSEWHERE = {"clock", "etcd-alarms", "etcd-size", "keepalived", "local-proxy", "virtual-address"}
 
 
 @dataclass(frozen=True)

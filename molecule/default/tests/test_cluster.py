@@ -41,8 +41,10 @@ def test_the_machine_passes_every_check(host: Any, inventory: Inventory, content
     (described,) = (each for each in inventory.hosts if each.name == host.backend.get_hostname())
     lead = inventory.control_plane[0].name
     machine, subject = Remembering(host), Subject(described, inventory, contents)
-    wanted = [each for each in CATALOGUE if each.applies(described, lead)]
-    places = {"all", "control-plane", "cluster"} if described.is_control_plane else {"all", "worker"}
+    wanted = [each for each in CATALOGUE if each.applies(described, inventory, lead)]
+    places = {"all", "node"}
+    if described.is_control_plane:
+        places |= {"control-plane", "control-plane, etcd", "etcd", "cluster"}
     assert {each.on for each in wanted} == places
     expect_passed(verify.made(machine, subject, each) for each in wanted)
 
