@@ -34,7 +34,7 @@ SILENCE_SECONDS = 75.0
 """How long it is waited for that the cluster, too, takes a machine for lost, which it does after 50 s."""
 _DEAD_DRAIN_SECONDS = 10.0
 _PAUSE = 2.0
-_PROXIES = ("prepare/hosts", "local-proxy")
+_PROXIES = ("prepare/hosts", "local-proxy", "wait-local-proxy")
 
 
 @dataclass(frozen=True, slots=True)

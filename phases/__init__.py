@@ -82,6 +82,7 @@ JOIN: tuple[Phase, ...] = (
     etcd_join.ETCD_JOIN,
     *static_pods.CONTROL_PLANE,
     vip.VIP,
+    local_proxy.WAIT_LOCAL_PROXY,
     Phase("kubelet-wait-bootstrap", "worker", kubelet.wait_bootstrap_steps),
     Phase("wait-apiserver", "control-plane", wait_control_plane.serving_steps),
     marks.MARK_CONTROL_PLANE,
@@ -101,6 +102,6 @@ GROWN: tuple[Phase, ...] = (
 the virtual address's peers."""
 
 REDIRECTED: tuple[Phase, ...] = tuple(
-    phase for phase in JOIN if phase.name in ("prepare/hosts", "prepare/images", "local-proxy")
+    phase for phase in JOIN if phase.name in ("prepare/hosts", "prepare/images", "local-proxy", "wait-local-proxy")
 )
 """What `join` does on workers when the control plane has other hosts than before."""

@@ -28,6 +28,22 @@ _UNHEEDED = '--(node-labels|register-with-taints)=[^ "]*'
 _LOG = "journalctl --unit kubelet --lines 20 --no-pager --output cat"
 
 
+NOTICED_SECONDS = 20
+"""How long after a manifest's change its Pod may be the former one: kubelets read the folder again that often
+(`fileCheckFrequency`), whatever became of their notices. A manifest that changed in no field keeps its Pod."""
+
+CURRENT = f"""
+for component in $components; do
+    changed=$(stat -c %Y -- "$manifests/$component.yaml" 2>/dev/null) || continue
+    changed=$(($(date +%s) - changed))
+    if [ "$changed" -lt 0 ] || [ "$changed" -ge {NOTICED_SECONDS} ]; then continue; fi
+    containers "$component" | awk '$2 == 0 {{ found = 1 }} END {{ exit !found }}' ||
+        {{ echo "$component does not run from its manifest of $changed s ago yet"; exit 1; }}
+done"""
+"""sh that exits 1 while a component's container is not yet the one that its manifest asks for (`diagnosis.until`):
+a former Pod may answer, well and steady, until the kubelet notices."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnitFile:
     """Fields of templates/kubelet/kubelet.service.j2 and 10-kubeadm.conf.j2."""

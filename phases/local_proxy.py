@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from bootstrap import paths
+from bootstrap import diagnosis, paths
+from bootstrap.phases import kubelet
 from bootstrap.plan import Phase
 from bootstrap.render import render
-from bootstrap.steps import Absent, Directory, File, Step
+from bootstrap.steps import Absent, Directory, File, Step, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
@@ -93,6 +94,23 @@ def files(site: Site, config: str) -> Iterator[Step]:
     yield File(paths.PROXY_MANIFEST, render("proxy/pod.yaml.j2", view).encode(), mode=0o600)
 
 
+def wait_steps(site: Site, node: Node) -> Iterator[Step]:
+    """Wait until the proxy of a worker that has joined runs as it was configured last, and leads to an API server."""
+    from bootstrap.spec import seconds
+
+    if is_kept(site, node) or not site.is_proxied or not node.facts.bootstrapped:
+        return
+    url = f"https://{site.cluster.endpoint_name}:{site.cluster.endpoint.port}/readyz"
+    asked = kubelet.answer(NAME, url, f"--kubeconfig {paths.KUBELET_CONF}")
+    yield Wait(
+        "the proxy to lead to an API server",
+        until=diagnosis.until(f"{kubelet.CURRENT}\n{asked}", (NAME,)),
+        seconds=seconds(site.cluster.timeouts.control_plane_component_health_check),
+        explain=diagnosis.explain((NAME,)),
+        evidence=True,
+    )
+
+
 def configuration(site: Site) -> str:
     """Give HAProxy's configuration, with every control-plane host of the cluster."""
     return render("proxy/haproxy.cfg.j2", _config(site, ADDRESS, seconds=2))
@@ -116,3 +134,4 @@ def _config(site: Site, address: str, *, seconds: int, own: str = "") -> Config:
 
 
 LOCAL_PROXY = Phase("local-proxy", "worker", steps)
+WAIT_LOCAL_PROXY = Phase("wait-local-proxy", "worker", wait_steps)

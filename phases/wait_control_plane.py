@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 STEADY_SECONDS = 3
 """How long each container of the control plane must have run: one that fails at its start does so earlier."""
 
-NOTICED_SECONDS = 20
-"""How long after a manifest's change its Pod may be the former one: kubelets read the folder again that often
-(`fileCheckFrequency`), whatever became of their notices. A manifest that changed in no field keeps its Pod."""
-
 _SERVED = f"{paths.PKI}/apiserver.crt"
 _CLOCK_TICKS = 100  # a second, of the times in /proc/PID/stat; the same on every Linux (USER_HZ)
 
@@ -86,7 +82,7 @@ def fallback(site: Site, node: Node) -> Fallback:
 
 def _serves(site: Site, node: Node) -> str:
     pods = static_pods.pods(site, node)
-    return "\n".join([_CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
+    return "\n".join([kubelet.CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
 
 
 def _components(site: Site, node: Node) -> tuple[str, ...]:
@@ -140,17 +136,6 @@ def _answers_pod(pod: StaticPod, path: str = "") -> str:
         served = dict(pod.flags)["tls-cert-file"]
         verified = f"--certificate-authority {served}" if served == _SERVED else ""
     return kubelet.answer(pod.name, url, f"--kubeconfig {paths.ADMIN_CONF} {verified}".rstrip())
-
-
-# `containers` leaves out those of a former Pod: such a one may answer, well and steady, until the kubelet notices.
-_CURRENT = f"""
-for component in $components; do
-    changed=$(stat -c %Y -- "$manifests/$component.yaml" 2>/dev/null) || continue
-    changed=$(($(date +%s) - changed))
-    if [ "$changed" -lt 0 ] || [ "$changed" -ge {NOTICED_SECONDS} ]; then continue; fi
-    containers "$component" | awk '$2 == 0 {{ found = 1 }} END {{ exit !found }}' ||
-        {{ echo "$component does not run from its manifest of $changed s ago yet"; exit 1; }}
-done"""
 
 
 def _steady(components: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from bootstrap import paths
 from bootstrap.phases import INIT, JOIN, local_proxy, prepare
 from bootstrap.plan import build
 from bootstrap.site import Facts, Node, Site
-from bootstrap.steps import Absent, Command, File
+from bootstrap.steps import Absent, Command, File, Wait
 from tests.builders import node, site
 from tests.phases.test_golden import same_as_golden
 
@@ -121,3 +121,14 @@ def test_a_run_that_does_not_know_the_control_plane_leaves_a_proxy_alone() -> No
         described = dataclasses.replace(site(joining), endpoint_address="192.0.2.50")
         assert (list(local_proxy.steps(described, joining)) == []) is kept
         assert (list(prepare.hosts_steps(described, joining)) == []) is kept
+
+
+def test_a_changed_proxy_is_waited_for_where_a_kubelet_runs_it() -> None:
+    described = highly_available(3)
+    new = described.nodes[-1]
+    joined = dataclasses.replace(new, facts=Facts(files={paths.KUBELET_CONF: b""}, bootstrapped=True))
+    assert list(local_proxy.wait_steps(described, new)) == []
+    (step,) = local_proxy.wait_steps(described, joined)
+    assert isinstance(step, Wait)
+    assert "--server https://api.kubernetes.cluster.local:6443 " in step.until
+    assert list(local_proxy.wait_steps(highly_available(1), joined)) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap import paths
-from bootstrap.phases import wait_control_plane
+from bootstrap.phases import kubelet, wait_control_plane
 from bootstrap.phases.runtime import CTR
 from bootstrap.steps import Wait
 from tests.builders import node, site
@@ -157,7 +157,7 @@ def test_a_component_that_still_runs_from_its_former_manifest_is_not_yet_what_is
     assert (done.returncode, done.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("seconds", [wait_control_plane.NOTICED_SECONDS + 1, -60])
+@pytest.mark.parametrize("seconds", [kubelet.NOTICED_SECONDS + 1, -60])
 def test_a_pod_older_than_its_manifest_is_taken_as_it_is_where_the_kubelet_has_had_time(
     machine: Path, seconds: float
 ) -> None:

@@ -61,6 +61,7 @@ def test_join_has_the_phases_of_kubeadm_in_their_order() -> None:
         "etcd-join",
         "control-plane",
         "vip",
+        "wait-local-proxy",
         "kubelet-wait-bootstrap",
         "wait-apiserver",
         "mark-control-plane",
