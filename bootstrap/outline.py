@@ -10,6 +10,7 @@ from bootstrap.bundle import catalog
 from bootstrap.gather import Request
 from bootstrap.phases import kubelet
 from bootstrap.plan import Phase, Task
+from bootstrap.preflight import Workflow
 from bootstrap.site import Artifact, Contents, Facts, ImageArtifact, Joining, Node, Site, Token
 from bootstrap.spec import Cluster, Inventory
 from bootstrap.spec import Host as Machine
@@ -34,7 +35,7 @@ from bootstrap.steps import (
     title,
 )
 
-WORKFLOWS: Mapping[str, Sequence[Phase]] = {"init": phases.INIT, "join": phases.JOIN}
+WORKFLOWS: Mapping[Workflow, Sequence[Phase]] = {"init": phases.INIT, "join": phases.JOIN}
 ANY = "HOST"
 """Stands for each host's own name where several hosts are told of at once."""
 
@@ -47,8 +48,22 @@ class Outline:
     tasks: tuple[Task, ...]
 
 
-def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list[Outline], list[str]]:
-    """Give what `workflow` (`init` or `join`) does by host, and what of it is unknown, without asking anybody.
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would do: by hosts, and what of it is `unknown` before machines are asked, in words.
+
+    `str()` is what people are shown of it, in lines.
+    """
+
+    outlines: tuple[Outline, ...]
+    unknown: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def outline(inventory: Inventory, workflow: Workflow, request: Request) -> Forecast:
+    """Give what `workflow` does by host, and what of it is unknown, without asking anybody.
 
     Raises `UsageError` for phases and hosts that there are not.
     """
@@ -70,7 +85,7 @@ def outline(inventory: Inventory, workflow: str, request: Request) -> tuple[list
         first = group[0] if len(group) == 1 else group[0].model_copy(update={"name": ANY})
         todo = plan.build(chosen, site, nodes=[_node(first)])
         outlines.append(Outline(tuple(machine.name for machine in group), todo.tasks))
-    return outlines, list(_unknown(machines))
+    return Forecast(tuple(outlines), tuple(_unknown(machines)))
 
 
 def unseen(inventory: Inventory) -> Site:
@@ -89,22 +104,8 @@ def unseen(inventory: Inventory) -> Site:
     return Site(cluster, nodes, _contents(cluster), files, joining, endpoint_address=address)
 
 
-def text(outlines: Sequence[Outline], unknown: Sequence[str]) -> Iterator[str]:
-    """Give the lines for people."""
-    for part in outlines:
-        yield f"{_hosts(part.hosts)}:"
-        for task in part.tasks:
-            if task.steps:
-                yield f"  {task.phase.name}"
-                yield from (f"    {described(step)}" for step in task.steps)
-        yield ""
-    if unknown:
-        yield "Unknown until the machines are looked at (kubestrap diff):"
-        yield from (f"  {line}" for line in unknown)
-
-
-def data(outlines: Sequence[Outline], unknown: Sequence[str]) -> dict[str, object]:
-    """Give the same for programs."""
+def data(forecast: Forecast) -> dict[str, object]:
+    """Give it for programs."""
     hosts = [
         {
             "hosts": part.hosts,
@@ -112,12 +113,12 @@ def data(outlines: Sequence[Outline], unknown: Sequence[str]) -> dict[str, objec
                 {"phase": task.phase.name, "steps": [described(step) for step in task.steps]} for task in part.tasks
             ],
         }
-        for part in outlines
+        for part in forecast.outlines
     ]
-    return {"plans": hosts, "unknown": unknown}
+    return {"plans": hosts, "unknown": forecast.unknown}
 
 
-def writes(name: str, workflow: str) -> list[str]:
+def writes(name: str, workflow: Workflow) -> list[str]:
     """List what the phase `name` of `workflow` leaves behind, as its steps on an ordinary machine say."""
     roles = ("control-plane", "worker")
     described_hosts = [{"name": role, "address": role, "roles": [role]} for role in roles]
@@ -159,6 +160,19 @@ _WORDS: Mapping[type, str] = {
     Voter: "{}",
     ApiWait: "wait for {}",
 }
+
+
+def _lines(forecast: Forecast) -> Iterator[str]:
+    for part in forecast.outlines:
+        yield f"{_hosts(part.hosts)}:"
+        for task in part.tasks:
+            if task.steps:
+                yield f"  {task.phase.name}"
+                yield from (f"    {described(step)}" for step in task.steps)
+        yield ""
+    if forecast.unknown:
+        yield "Unknown until the machines are looked at (kubestrap diff):"
+        yield from (f"  {line}" for line in forecast.unknown)
 
 
 class _Unseen(Mapping[str, bytes]):

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bootstrap.errors import Problem
-    from bootstrap.events import Event, HostState, Listener
+    from bootstrap.events import Event, Listener
     from bootstrap.report import Report
     from bootstrap.spec import Inventory
 
@@ -66,10 +66,9 @@ class Output:
 
     def warn(self, problem: Problem) -> None:
         """Tell a warning of preflight."""
-        from bootstrap.events import Warned
+        from bootstrap.recap import warned
 
-        level: Literal["warning", "unchecked"] = "unchecked" if problem.level == "unchecked" else "warning"
-        self.tell(Warned(problem.host, problem.check, problem.what, problem.fix, level))
+        self.tell(warned(problem))
 
     def result(self, data: object, text: str = "") -> None:
         """Give the command's data; `text` is what stdout has of it for people, with or without a last newline."""
@@ -83,26 +82,18 @@ class Output:
     @contextmanager
     def run(self, command: str, inventory: Inventory, hosts: Sequence[str]) -> Iterator[Listener]:
         """Have a run on `hosts`, with a log of its own. A recap follows when it ends, also when it fails."""
-        import bootstrap
         from bootstrap import report
-        from bootstrap.events import Recap, Started
+        from bootstrap.recap import recapped
 
         names = [host.name for host in inventory.hosts]
         colour = report.wants_colour(sys.stderr, os.environ)
         talk = report.Report(self._say if self.format == "text" else _unsaid, hosts=names, colour=colour)
         log = self._open_log(command, inventory.cluster.name)
-        began = time.monotonic()
-        ended_by: BaseException | None = None
         try:
             self._report = talk
-            self.tell(Started(command, inventory.cluster.name, tuple(hosts), bootstrap.__version__, log))
-            yield self.tell
-        except BaseException as error:
-            ended_by = error
-            raise
+            with recapped(command, inventory, hosts, self.tell, talk, log=log):
+                yield self.tell
         finally:
-            states = tuple(_states(talk, hosts, ended_by))
-            self.tell(Recap(states, time.monotonic() - began))
             self._report = None
 
     def end(self, code: int, error: BaseException | None) -> None:
@@ -173,29 +164,6 @@ class Output:
             self.note(f"Warning: this run has no log: {error.filename or place}: {error.strerror or error}")
             return ""
         return str(self._log_path)
-
-
-def _states(talk: Report, hosts: Sequence[str], error: BaseException | None) -> Iterator[HostState]:
-    from bootstrap.errors import HostsFailed, Unreachable
-    from bootstrap.events import HostState, Outcome
-
-    failed: Mapping[str, BaseException] = error.failures if isinstance(error, HostsFailed) else {}
-    for host in dict.fromkeys([*hosts, *talk.tallies, *failed]):
-        tally = talk.tallies.get(host)
-        why = failed.get(host) or (tally.error if tally else None)
-        state: Outcome
-        if why is not None:
-            state = "unreachable" if isinstance(why, Unreachable) else "failed"
-        elif not talk.checked.get(host, True):
-            state = "failed"
-        elif tally is None and host not in talk.checked:
-            state = "not-begun"
-        elif error is not None and not isinstance(error, HostsFailed):
-            state = "unfinished"
-        else:
-            state = "changed" if tally and tally.changed else "ok"
-        counted = (tally.changed, tally.same, tally.seconds) if tally else (0, 0, 0.0)
-        yield HostState(host, state, *counted)
 
 
 def _unsaid(_: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Event
 from typing import TypeVar
 
 from bootstrap.errors import BootstrapError, HostsFailed
@@ -14,6 +16,21 @@ CONCURRENCY = 32
 """Machines worked on at the same time."""
 
 Value = TypeVar("Value")
+_STOP: ContextVar[Event | None] = ContextVar("stop", default=None)
+
+
+class Stopped(BaseException):
+    """Who began the work does not want it any more. It ends as by a signal."""
+
+
+@contextmanager
+def stoppable(stop: Event) -> Iterator[None]:
+    """Have what this thread does here end by `Stopped`, at its next wait for other threads, once `stop` is set."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
 
 
 @contextmanager
@@ -32,12 +49,15 @@ def pool(machines: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def settle(future: Future[Value]) -> None:
-    """Wait until some work is done.
+    """Wait until some work is done. Raises `Stopped` where it is not, and what this thread does is to stop.
 
     Python acts on a signal between two of its instructions; one that comes just before a wait is seen after it. So
     this wait is many short ones.
     """
+    stop = _STOP.get()
     while not future.done():
+        if stop and stop.is_set():
+            raise Stopped
         wait_for([future], timeout=1)
 
 

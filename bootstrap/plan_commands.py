@@ -44,8 +44,8 @@ def plan(
     read = inventories.load(inventory)
     inventories.require_supported(read)
     request = Request(skip=listed(skip_phases), until=until, limit=listed(limit))
-    found, unknown = outline.outline(read, workflow.value, request)
-    output.result(outline.data(found, unknown), "\n".join(outline.text(found, unknown)))
+    found = outline.outline(read, workflow.value, request)
+    output.result(outline.data(found), str(found))
 
 
 @phases.command()

@@ -18,7 +18,7 @@ def _inventory(workers: int, **more: object) -> Inventory:
 
 
 def _text(inventory: Inventory, workflow: str, request: Request) -> list[str]:
-    return list(outline.text(*outline.outline(inventory, workflow, request)))
+    return str(outline.outline(inventory, workflow, request)).splitlines()
 
 
 def test_every_phase_and_step_of_each_host_is_told() -> None:
@@ -34,8 +34,8 @@ def test_every_phase_and_step_of_each_host_is_told() -> None:
 
 def test_the_steps_are_those_of_a_run_that_has_looked() -> None:
     site = builders.site(builders.node("master1", address="192.0.2.1"))
-    told, _ = outline.outline(_inventory(0), "init", Request())
-    for task in told[0].tasks:
+    (told,) = outline.outline(_inventory(0), "init", Request()).outlines
+    for task in told.tasks:
         if task.phase.name not in {"prepare/runtime", "prepare/images"}:  # what a bundle holds is made up in tests
             seen = [title(step) for step in task.phase.steps(site, site.nodes[0])]
             assert [title(step) for step in task.steps] == seen, task.phase.name

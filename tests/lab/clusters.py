@@ -89,8 +89,14 @@ class Cluster:
         self, *arguments: str | Path, stdin: str | None = None, status: int | None = 0, seconds: float = 900
     ) -> subprocess.CompletedProcess[str]:
         """Run a command with neither podman nor anything else on PATH, and check its exit status."""
+        return self.python("-m", "bootstrap", *arguments, stdin=stdin, status=status, seconds=seconds)
+
+    def python(
+        self, *arguments: str | Path, stdin: str | None = None, status: int | None = 0, seconds: float = 900
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python as `kubestrap` runs the command."""
         ran = subprocess.run(
-            [sys.executable, "-m", "bootstrap", *map(str, arguments)],
+            [sys.executable, *map(str, arguments)],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from bootstrap import paths
-from tests.lab.clusters import Cluster
+from tests.lab.clusters import ROOT, Cluster
 
 
 def _configure(data: dict[str, Any]) -> None:
@@ -70,3 +70,33 @@ def test_extra_arguments_and_variables_reach_the_running_components(single: Clus
 
 def test_there_are_no_workers_to_join(single: Cluster) -> None:
     assert "no workers" in single.kubestrap("join", status=3).stderr
+
+
+def test_the_library_finds_nothing_to_do_and_gives_the_same_kubeconfig(single: Cluster) -> None:
+    told = single.python(ROOT / "examples" / "cluster.py", "diff", single.inventory)
+    assert told.stdout == "No differences.\n"
+    path = single.home / "from-the-library"
+    told = single.python(ROOT / "examples" / "cluster.py", "apply", single.inventory, path)
+    assert f"export KUBECONFIG={path}" in told.stdout
+    assert [line for line in told.stdout.splitlines() if " took " not in line] == [f"export KUBECONFIG={path}"]
+    (written,) = (single.home / ".config" / "kubestrap").glob("*.kubeconfig")
+    assert path.read_bytes() == written.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_of_the_library_that_is_closed_leaves_the_machine_to_the_next(single: Cluster) -> None:
+    single.on("cp1", f"rm {paths.MANIFESTS}/kube-scheduler.yaml")
+    script = """
+import sys
+from bootstrap import Cluster
+from bootstrap.events import PhaseStarted
+run = Cluster.load(sys.argv[1]).apply("init")
+print(next(event.phase for event in run if isinstance(event, PhaseStarted)))
+run.close()
+print("closed")
+print(len(list(Cluster.load(sys.argv[1]).apply("init"))))
+"""
+    phase, closed, events = single.python("-c", script, single.inventory).stdout.split()
+    assert (phase.partition("/")[0], closed) == ("prepare", "closed")
+    assert int(events) > 10
+    assert single.kubestrap("diff", "init").stdout == "No differences.\n"
