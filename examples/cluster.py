@@ -1,4 +1,4 @@
-"""Plan a cluster, see what would change, or make it: python examples/cluster.py plan|diff|apply INVENTORY [KUBECONFIG]."""
+"""Plan, compare or make a cluster: python examples/cluster.py plan|diff|apply INVENTORY [KUBECONFIG]."""
 
 from __future__ import annotations
 
