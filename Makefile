@@ -48,6 +48,14 @@ types: ## check the types of the code
 unit: ## run the tests that need no machines
 	$(PYTEST) tests --ignore tests/lab
 
+.PHONY: packages
+packages: ## build the wheel and the sdist into dist/
+	$(PYTHON) -m hatchling build
+
+.PHONY: zipapp
+zipapp: ## make dist/kubestrap.pyz, the command as one file
+	@$(PYTHON) -m tools.zipapp
+
 .PHONY: bundle
 bundle: ## build Kubernetes and all it needs (25 minutes the first time, then seconds)
 	$(KUBESTRAP) bundle build

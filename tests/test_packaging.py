@@ -1,18 +1,21 @@
-"""The wheel and the sdist hold what the checkout holds, and the wheel runs where nothing but it is installed."""
+"""The wheel and the sdist hold what the checkout holds, and wheel and zipapp run where nothing else is installed."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
+import time
 import venv
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tools import requirements
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("bootstrap", "phases", "templates")
@@ -69,19 +72,147 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built: Path, tmp_pa
     assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_wheel_runs_in_an_environment_of_its_own(built: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel where nothing is but what it says that it needs, and give the environment's Python."""
     (wheel,) = built.glob("*.whl")
-    environment = tmp_path / "venv"
+    environment = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(environment)
     python = environment / "bin" / "python"
-    run([sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel], tmp_path)
+    run([sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel], ROOT)
     (site,) = (environment / "lib").glob("python*/site-packages")
-    (site / "locked.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # its requirements are those of the tests
-    command = environment / "bin" / "kubestrap"
+    for one in requirements.needed():  # as they are installed here: fetching them is no part of this
+        for name in {name.partition("/")[0] for name, _ in requirements.files(one)}:
+            (site / name).symlink_to(Path(str(one.locate_file(name))))
+    return python
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    path = tmp_path / "inventory.yaml"
+    path.write_text(
+        "apiVersion: kubestrap.io/v1alpha1\nkind: Inventory\n"
+        "hosts:\n  - {name: cp1, address: 192.0.2.10, roles: [control-plane]}\n"
+    )
+    return path
+
+
+def test_the_wheel_runs_with_nothing_but_what_it_says_that_it_needs(
+    installed: Path, inventory: Path, tmp_path: Path
+) -> None:
+    command = installed.with_name("kubestrap")
     assert run([command, "--version"], tmp_path).startswith("kubestrap ")
-    assert "podSubnet" in run([command, "config", "defaults"], tmp_path)
+    assert "Usage: kubestrap" in run([command, "--help"], tmp_path)
+    plan = run([command, "plan", "init", "-i", inventory], tmp_path)
+    assert plan.startswith("cp1:\n")
+    assert run([installed, ROOT / "examples" / "cluster.py", "plan", inventory], tmp_path) == plan
     script = "import bootstrap, bootstrap.phases as p; print(bootstrap.__file__, len(p.INIT), len(p.JOIN))"
-    assert run([python, "-c", script], tmp_path).startswith(str(site))
+    assert run([installed, "-c", script], tmp_path).startswith(str(installed.parents[1]))
+
+
+def test_the_installed_library_is_typed(installed: Path, tmp_path: Path) -> None:
+    """Every mistake is marked as one that mypy has to find; it complains of marks that it has no use for."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "from bootstrap import Cluster, Request\n"
+        "from bootstrap.events import Event\n"
+        "cluster = Cluster.load('inventory.yaml')\n"
+        "names: list[str] = [host.name for host in cluster.inventory.hosts]\n"
+        "events: list[Event] = list(cluster.apply('init', Request(limit=names)))\n"
+        "Cluster.load(1)  # type: ignore[arg-type]\n"
+        "cluster.apply('begin')  # type: ignore[arg-type]\n"
+        "cluster.diff('init').drifts  # type: ignore[attr-defined]\n"
+        "from bootstrap import Clusters  # type: ignore[attr-defined]\n"
+    )
+    mypy = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        tmp_path / "cache",
+        "--python-executable",
+        installed,
+    ]
+    run([*mypy, script, ROOT / "examples" / "cluster.py"], tmp_path)
+
+
+@pytest.fixture(scope="module")
+def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("zipapp") / "kubestrap.pyz"
+    run([sys.executable, "-m", "tools.zipapp", output], ROOT)
+    return output
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """Make a Python that has nothing installed."""
+    venv.create(tmp_path / "bare")
+    return tmp_path / "bare" / "bin" / "python"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "kubestrap" / "zipapp"
+
+
+def test_the_zipapp_runs_where_nothing_is_installed(
+    zipapp: Path, bare: Path, cache: Path, inventory: Path, tmp_path: Path
+) -> None:
+    assert run([bare, "-I", zipapp, "plan", "init", "-i", inventory], tmp_path).startswith("cp1:\n")
+    (unpacked,) = (path for path in cache.iterdir() if path.is_dir())
+    assert unpacked.stat().st_mode & 0o777 == 0o700
+    before = unpacked.stat().st_mtime_ns
+    assert "containerd-service" in run([bare, zipapp, "verify", "--list", "-i", inventory], tmp_path)
+    assert unpacked.stat().st_mtime_ns == before
+    assert zipapp.read_bytes().startswith(b"#!/usr/bin/env python3")
+    assert os.access(zipapp, os.X_OK)
+
+
+def test_a_zipapp_that_was_killed_while_it_unpacked_starts_the_next_time(
+    zipapp: Path, bare: Path, cache: Path, tmp_path: Path
+) -> None:
+    def folders() -> list[Path]:
+        return [path for path in cache.glob("*") if path.is_dir()]
+
+    with subprocess.Popen([bare, zipapp, "--version"], stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not folders() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+    assert [path.suffix for path in folders()] == [".partial"]
+    both = [subprocess.Popen([bare, zipapp, "--version"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert all(each.communicate(timeout=120)[0].startswith("kubestrap ") for each in both)
+    assert [path.suffix for path in folders()] == [""]
+
+
+def test_a_zipapp_that_cannot_be_unpacked_says_where_and_what_to_do(
+    zipapp: Path, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = subprocess.run([bare, zipapp, "--version"], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {tmp_path / 'file'}")
+    assert "set XDG_CACHE_HOME" in done.stderr
+
+
+def test_a_zipapp_of_another_python_is_refused(zipapp: Path, bare: Path, cache: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(zipapp) as archive, zipfile.ZipFile(tmp_path / "other.pyz", "w") as other:
+        other.writestr("__main__.py", archive.read("__main__.py"))
+        other.writestr("made.json", json.dumps(json.loads(archive.read("made.json")) | {"python": [3, 9]}))
+    done = subprocess.run(
+        [bare, tmp_path / "other.pyz", "--version"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "made for Python 3.9" in done.stderr
+    assert not cache.exists()
+
+
+def test_the_zipapp_of_the_same_contents_is_the_same_file(zipapp: Path, tmp_path: Path) -> None:
+    run([sys.executable, "-m", "tools.zipapp", tmp_path / "again.pyz"], ROOT)
+    assert (tmp_path / "again.pyz").read_bytes() == zipapp.read_bytes()
 
 
 def test_the_version_is_the_same_everywhere() -> None:
