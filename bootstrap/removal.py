@@ -32,6 +32,8 @@ from bootstrap.transport.base import Host
 PHASE = "remove"
 SILENCE_SECONDS = 75.0
 """How long it is waited for that the cluster, too, takes a machine for lost, which it does after 50 s."""
+UNLED_SECONDS = 60.0
+"""How long it is waited for that Pods are led no more to an API server that has gone."""
 _DEAD_DRAIN_SECONDS = 10.0
 _PAUSE = 2.0
 _PROXIES = ("prepare/hosts", "local-proxy", "wait-local-proxy")
@@ -69,6 +71,11 @@ class Leaving:
     def is_in(self) -> bool:
         """Whether the cluster knows it."""
         return self.node is not None or self.member is not None
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Its Node's addresses; none where there is no Node."""
+        return frozenset(_addresses(self.node))
 
     @property
     def machine(self) -> str:
@@ -117,6 +124,7 @@ def remove(
         removed.admit(standing.api, list(done))
         if not only_workers:
             tell.holders_of_the_address()
+            tell.clients_in_the_cluster([each for each in everybody if each.name not in failures])
     failures |= failed
     out = [each.name for each in everybody if each.name not in failures and (each.is_in or not _is_bare(done, each))]
     for name, error in failures.items():
@@ -145,6 +153,28 @@ def _unheld() -> None:
     """Nothing can be lost."""
 
 
+def still_led_to(
+    api: Api, addresses: Mapping[str, Collection[str]], listener: Listener, *, seconds: float = UNLED_SECONDS
+) -> list[str]:
+    """Wait until the Service kubernetes leads to none of `addresses`, which are by host; give whom it leads to still.
+
+    An API server that has ended leaves it when its lease is over and another one looks: after 25 s at most
+    (pkg/controlplane/reconcilers/lease.go).
+    """
+    began = time.monotonic()
+    labels = "kubernetes.io/service-name=kubernetes"
+    while True:
+        slices = api.list("discovery.k8s.io/v1", "EndpointSlice", "default", labels=labels)
+        led = {address for each in slices for one in each["endpoints"] or () for address in one["addresses"]}
+        left = [name for name, own in addresses.items() if not led.isdisjoint(own)]
+        elapsed = time.monotonic() - began
+        if not left or elapsed >= seconds:
+            return left
+        for name in left:
+            listener(Waiting(name, PHASE, "the Service kubernetes to lead there no more", elapsed, seconds))
+        time.sleep(min(_PAUSE, seconds - elapsed))
+
+
 def without(inventory: spec.Inventory, names: Collection[str]) -> spec.Inventory:
     """Give `inventory` without these hosts. Raises `UsageError` where no control-plane host is left."""
     hosts = tuple(host for host in inventory.hosts if host.name not in names)
@@ -166,11 +196,15 @@ def _member(quorum: Quorum, name: str, known: spec.Host | None, node: Mapping[st
     """Find the host's member: by its name, or by its address where it never started."""
     if found := quorum.members.get(name):
         return found
-    addresses = {each["address"] for each in ((node or {}).get("status") or {}).get("addresses") or []}
+    addresses = _addresses(node)
     if known:
         addresses |= {str(known.address), str(known.node_address)}
     nameless = (member for member in quorum.members.values() if not member.name)
     return next((each for each in nameless if {urlsplit(url).hostname for url in each.peers} & addresses), None)
+
+
+def _addresses(node: Mapping[str, Any] | None) -> set[str]:
+    return {each["address"] for each in ((node or {}).get("status") or {}).get("addresses") or []}
 
 
 def _members(everybody: Sequence[Leaving]) -> dict[str, Member]:
@@ -279,6 +313,13 @@ class Telling:
         nodes = [node for node in self.standing.nodes if node.name in serving]
         for name, why in self._do(phases.INIT, ("vip",), nodes).items():
             self.warn(Problem(name, "vip", "warning", words(why), "`kubestrap init` tells it who is left"))
+
+    def clients_in_the_cluster(self, gone: Sequence[Leaving]) -> None:
+        """Wait until Pods are not led to those that have gone, by the Service kubernetes."""
+        addresses = {each.name: each.addresses for each in gone}
+        for name in still_led_to(self.standing.api, addresses, self.listener):
+            what = "Pods are led to its API server still, by the Service kubernetes"
+            self.warn(Problem(name, PHASE, "warning", what, "see who renews the EndpointSlice default/kubernetes"))
 
     def _do(
         self, workflow: Sequence[plan.Phase], only: Sequence[str], nodes: Sequence[Node]

@@ -86,3 +86,23 @@ def test_the_last_control_plane_host_is_no_case_for_remove() -> None:
     assert [host.name for host in removal.without(inventory, ["cp1", "w1"]).hosts] == ["cp2"]
     with pytest.raises(UsageError, match="kubestrap reset"):
         removal.without(inventory, ["cp1", "cp2"])
+
+
+def test_it_is_waited_for_that_pods_are_led_to_no_api_server_that_has_gone(server: ApiServer, api: Api) -> None:
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    looks = 0
+
+    def slices(request: Request) -> Answer | None:
+        nonlocal looks
+        if not request.path.startswith(path):
+            return None
+        looks += 1
+        led = ["192.0.2.1", "192.0.2.2"] if looks == 1 else ["192.0.2.1"]
+        return 200, {"items": [{"endpoints": [{"addresses": [address]} for address in led]}, {"endpoints": None}]}
+
+    server.before = slices
+    told: list[Event] = []
+    gone = {"cp2": ["192.0.2.2"], "worker1": ["192.0.2.11"]}
+    assert removal.still_led_to(api, gone, told.append, seconds=30) == []
+    assert [event.host for event in told if isinstance(event, Waiting)] == ["cp2"]
+    assert removal.still_led_to(api, {"cp1": ["192.0.2.1"]}, told.append, seconds=0) == ["cp1"]
