@@ -29,6 +29,7 @@ ORDER = (
     "plan",
     "diff",
     "preflight",
+    "apply",
     "init",
     "join",
     "verify",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from bootstrap import joining, run
+from bootstrap import applying, joining, run
 from bootstrap.errors import Problem
 from bootstrap.events import Depends, Drift, Event, Listener
 from bootstrap.gather import Request
@@ -62,6 +62,11 @@ class Differences:
 def init(inventory: Inventory, request: Request, warn: Callable[[Problem], None], found: Differences) -> None:
     """Find what `init` would change. Raises what `init` raises before it begins."""
     run.init(inventory, request, found, warn, run.LOOKING)
+
+
+def apply(inventory: Inventory, request: Request, warn: Callable[[Problem], None], found: Differences) -> None:
+    """Find what `apply` would change. Raises what `apply` raises before it begins."""
+    applying.apply(inventory, request, found, warn, joining.LOOKING)
 
 
 def join(

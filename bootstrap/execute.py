@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -28,7 +29,7 @@ from bootstrap.errors import (
 from bootstrap.etcd import learners
 from bootstrap.events import Event, HostFailed, Listener, PhaseDone, PhaseStarted, Sending, State, StepDone, Waiting
 from bootstrap.parallel import pool, settle
-from bootstrap.plan import Phase, Plan, Stage, Task
+from bootstrap.plan import Company, Phase, Plan, Stage, Task
 from bootstrap.steps import (
     ApiStep,
     Binary,
@@ -50,6 +51,7 @@ _STEP_SECONDS = 120.0  # what a step without a limit of its own may take
 _ASK_SECONDS = 65.0  # what asking once whether all is well may take
 _UPLOAD_SECONDS = 60.0
 _UPLOAD_BYTES_A_SECOND = 256 * 1024  # slower than this is taken for a dead link
+_Pending = Future[BootstrapError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,33 @@ def execute(plan: Plan, means: Means, listener: Listener) -> None:
     """
     talking = threading.Lock()
     stop = threading.Event()
+    gate = _Gate(plan.company)
 
     def tell(event: Event) -> None:
         with talking:
             if not stop.is_set():
                 listener(event)
+        gate.see(event)
 
+    company = plan.company
+    with pool(len(company.hosts) if company else 0) as threads:
+        beside: dict[str, _Pending] = {}
+        if company:
+            for host in company.hosts:
+                run = _Run(host, means, tell, stop)
+                beside[host] = threads.submit(run.accompany, company, gate)
+        try:
+            failures = _in_stages(plan, means, tell, stop)
+        finally:
+            gate.close()
+        failures |= _settled(beside, means, stop)
+    if failures:
+        succeeded = {task.node.name for task in plan.tasks} - failures.keys()
+        raise HostsFailed(failures, sorted(succeeded))
+
+
+def _in_stages(plan: Plan, means: Means, tell: Listener, stop: threading.Event) -> dict[str, BootstrapError]:
+    """Do one stage after the other, and give the errors of hosts that failed or were not begun."""
     failures: dict[str, BootstrapError] = {}
     done = 0
     for stage in plan.stages:
@@ -99,28 +122,64 @@ def execute(plan: Plan, means: Means, listener: Listener) -> None:
             if host not in failures:
                 failures[host] = HostError(host, what)
                 tell(HostFailed(host, "", failures[host]))
-        succeeded = {task.node.name for task in plan.tasks} - failures.keys()
-        raise HostsFailed(failures, sorted(succeeded))
+    return failures
 
 
 def _side_by_side(
     stage: Stage, hosts: Sequence[str], means: Means, tell: Listener, stop: threading.Event
 ) -> dict[str, BootstrapError]:
     """Do a stage on `hosts`, and give the errors of those that failed."""
+    with pool(len(hosts)) as workers:
+        runs = {host: workers.submit(_Run(host, means, tell, stop).tasks, stage.of(host)) for host in hosts}
+        return _settled(runs, means, stop)
+
+
+def _settled(runs: Mapping[str, _Pending], means: Means, stop: threading.Event) -> dict[str, BootstrapError]:
+    """Wait for hosts, and give the errors of those that failed. A signal stops them all."""
     failures: dict[str, BootstrapError] = {}
     try:
-        with pool(len(hosts)) as workers:
-            runs = {host: workers.submit(_Run(host, means, tell, stop).tasks, stage.of(host)) for host in hosts}
-            for host, run in runs.items():
-                settle(run)
-                if error := run.result():
-                    failures[host] = error
+        for host, run in runs.items():
+            settle(run)
+            if error := run.result():
+                failures[host] = error
     except BaseException:
         stop.set()
         if means.lease:
             means.lease.stop()
         raise
     return failures
+
+
+class _Gate:
+    """What the company of a plan waits at: it opens as the lead is done with a phase, or is closed for good."""
+
+    def __init__(self, company: Company | None) -> None:
+        self._company = company
+        self._settled = threading.Event()
+        self._is_open = False
+
+    def see(self, event: Event) -> None:
+        """Take notice of an event: the one that opens it, or the lead's failure."""
+        if self._company is None:
+            return
+        lead, after = self._company.lead, self._company.after
+        match event:
+            case PhaseDone(host=host, phase=phase) if (host, phase) == (lead, after):
+                self._is_open = True
+                self._settled.set()
+            case HostFailed(host=host) if host == lead:
+                self.close()
+            case _:
+                pass
+
+    def close(self) -> None:
+        """Let nobody through any more, where it has not been opened."""
+        self._settled.set()
+
+    def passes(self) -> bool:
+        """Wait until it is opened or closed, and say which. The steps of the lead's have their limits."""
+        self._settled.wait()
+        return self._is_open
 
 
 class _Run:
@@ -160,6 +219,22 @@ class _Run:
             self._tell(HostFailed(self._name, self._phase.name if self._phase else "", failure))
             return failure
         return None
+
+    def accompany(self, company: Company, gate: _Gate) -> BootstrapError | None:
+        """Do the host's tasks of a company. Gives the error that ended them early."""
+        if error := self.tasks(company.first.of(self._name)):
+            return error
+        then = company.then.of(self._name)
+        if not then:
+            return None
+        if gate.passes():
+            return self.tasks(then)
+        if self._stop.is_set():
+            return None
+        what = f"it went no further: {company.lead} was not done with the phase {company.after}"
+        failure = HostError(self._name, what)
+        self._tell(HostFailed(self._name, then[0].phase.name, failure))
+        return failure
 
     def _enter(self, phase: Phase) -> None:
         if phase is self._phase:

@@ -76,7 +76,7 @@ def gather(
     inventory: Inventory,
     request: Request,
     *,
-    workflow: preflight.Workflow,
+    workflow: preflight.Workflow | None,
     platform: str,
     lease: lock.Lease | None = None,
     only_looked_at: Sequence[str] = (),
@@ -85,7 +85,8 @@ def gather(
     """Survey and examine the machines that are connected, two round trips each, and then the ways between them.
 
     Machines that are `only_looked_at` are not examined for what they are, only for the ways to and from them. With
-    `proxied` workers are to have a proxy that leads to the control planes.
+    `proxied` workers are to have a proxy that leads to the control planes. `workflow` is what they are to go through,
+    None where it is what machines of their role begin with.
 
     With `lease` their locks are taken meanwhile, and what they hold is read back under the lock. Raises `HostsFailed`
     with `Locked` errors where another run holds any, else `PreflightFailed` with every problem of every machine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,6 +17,7 @@ from bootstrap.options import (
     Force,
     IgnorePreflight,
     InventoryOption,
+    Kubeconfig,
     Limit,
     OutputOption,
     PhaseNames,
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from bootstrap.output import Output
 
 app = typer.Typer()
-Kubeconfig = Annotated[
-    Path | None, typer.Option(help="Where the admin's kubeconfig goes (0600).", metavar="FILE", show_default=False)
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -134,7 +132,6 @@ def _go(
     access: Access,
 ) -> None:
     from bootstrap import inventory as inventories
-    from bootstrap import userfiles
     from bootstrap.run import init as make
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
@@ -150,10 +147,16 @@ def _go(
     hosts = [host.name for host in read.formed]
     with output.run("init", read, hosts) as listener:
         made = make(read, request, listener, output.warn)
-    if not made.kubeconfig:
-        output.result({"kubeconfig": "", "changed": False})
-        return
-    path = kubeconfig or userfiles.kubeconfig_path(read.cluster.name, os.environ)
-    written = userfiles.write(path, made.kubeconfig)
+    output.result(hand_over(made.kubeconfig, read.cluster.name, kubeconfig, output))
+
+
+def hand_over(made: bytes, cluster: str, path: Path | None, output: Output) -> dict[str, object]:
+    """Write the admin's kubeconfig, where one was made, and give what a result says of it."""
+    from bootstrap import userfiles
+
+    if not made:
+        return {"kubeconfig": "", "changed": False}
+    path = path or userfiles.kubeconfig_path(cluster, os.environ)
+    written = userfiles.write(path, made)
     output.note(f"The admin's kubeconfig {'is now' if written else 'is'} at {path}: export KUBECONFIG={path}")
-    output.result({"kubeconfig": str(path), "changed": written})
+    return {"kubeconfig": str(path), "changed": written}

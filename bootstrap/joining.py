@@ -9,9 +9,9 @@ import datetime
 import ipaddress
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -25,6 +25,7 @@ from bootstrap.execute import Means
 from bootstrap.gather import Gathered, Request, gather
 from bootstrap.growing import Exclusive, Ground, exclusively, grow, unhindered
 from bootstrap.parallel import attempt
+from bootstrap.phases import bootstrap_token
 from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work, worked
 from bootstrap.site import Joining, Node, Site, Token
 from bootstrap.spec import Cluster, Inventory, seconds
@@ -55,15 +56,24 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """A token, and the phase by which it becomes valid."""
+
+    token: Token
+    phase: plan.Phase
+
+
+@dataclass(frozen=True, slots=True)
 class Way(run.Way):
     """How a join goes about its plan, has a token for its time, if it needs one, and is the only one to add members.
 
-    `admit` lets machines in again that were removed.
+    `admit` lets machines in again that were removed. `promise` gives a token that the plan itself makes valid.
     """
 
     token: Callable[[Api, bool], AbstractContextManager[Token | None]]
     exclusive: Exclusive
     admit: Callable[[Api, Sequence[str]], object]
+    promise: Callable[[Callable[[], AbstractContextManager[Api]]], AbstractContextManager[Promise]]
 
 
 def join(
@@ -302,14 +312,9 @@ def vetted(api: Api, nodes: Sequence[Node], ca: bytes, way: Way) -> dict[str, Bo
 
 def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, BootstrapError]:
     """Find hosts that belong to another cluster, and new ones whose name a Ready Node bears already."""
-    wrong: dict[str, BootstrapError] = {}
+    wrong = of_another_cluster(nodes, ca)
     for node in nodes:
-        held = node.facts.files.get(f"{paths.PKI}/ca.crt")
-        if paths.KUBELET_CONF in node.facts.files and held is not None and held.strip() != ca.strip():
-            wrong[node.name] = HostError(
-                node.name, "the machine belongs to another cluster (its ca.crt is another): reset it there first"
-            )
-        elif not _has_joined(node):
+        if node.name not in wrong and not _has_joined(node):
             live = api.get_object("v1", "Node", node.name)
             status = (live or {}).get("status", {})
             conditions = status.get("conditions", [])
@@ -326,6 +331,18 @@ def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, Bootstra
     return wrong
 
 
+def of_another_cluster(nodes: Sequence[Node], ca: bytes) -> dict[str, BootstrapError]:
+    """Find machines whose kubelet knows another CA than the PEM `ca`."""
+    wrong: dict[str, BootstrapError] = {}
+    for node in nodes:
+        held = node.facts.files.get(f"{paths.PKI}/ca.crt")
+        if paths.KUBELET_CONF in node.facts.files and held is not None and held.strip() != ca.strip():
+            wrong[node.name] = HostError(
+                node.name, "the machine belongs to another cluster (its ca.crt is another): reset it there first"
+            )
+    return wrong
+
+
 @contextmanager
 def _token(api: Api, needed: bool) -> Iterator[Token | None]:
     """Have a token for the time of a run, where one is needed; what earlier runs left behind goes too.
@@ -339,21 +356,50 @@ def _token(api: Api, needed: bool) -> Iterator[Token | None]:
         yield None
         return
     token = tokens.make()
-    expires = datetime.datetime.now(datetime.UTC) + TOKEN_LIFETIME
-    api.create(tokens.secret_manifest(token, expires=expires, description=RUN_DESCRIPTION))
-    name = tokens.secret_name(token.id)
-    try:
+    api.create(secret_of(token))
+    with _for_the_run(token, lambda: nullcontext(api)):
         yield token
+
+
+def secret_of(token: Token) -> dict[str, Any]:
+    """Give the Secret that makes a run's token valid."""
+    expires = datetime.datetime.now(datetime.UTC) + TOKEN_LIFETIME
+    return tokens.secret_manifest(token, expires=expires, description=RUN_DESCRIPTION)
+
+
+@contextmanager
+def _for_the_run(token: Token, api: Callable[[], AbstractContextManager[Api]]) -> Iterator[None]:
+    """Have `token` deleted at the end, however that comes."""
+
+    def delete() -> None:
+        with api() as server:
+            server.delete("v1", "Secret", tokens.secret_name(token.id), tokens.NAMESPACE)
+
+    try:
+        yield
     except Exception:
-        api.delete("v1", "Secret", name, tokens.NAMESPACE)
+        delete()
         raise
     except BaseException:
         # A signal does not wait for an API server that is slow to answer.
-        last = threading.Thread(target=api.delete, args=("v1", "Secret", name, tokens.NAMESPACE), daemon=True)
+        last = threading.Thread(target=delete, daemon=True)
         last.start()
         last.join(_LAST_WORD_SECONDS)
         raise
-    api.delete("v1", "Secret", name, tokens.NAMESPACE)
+    delete()
+
+
+@contextmanager
+def _promised(api: Callable[[], AbstractContextManager[Api]]) -> Iterator[Promise]:
+    """Have a token for the time of a run that makes the cluster, too; at its end it is deleted by `api`."""
+    token = tokens.make()
+    with _for_the_run(token, api):
+        yield Promise(token, bootstrap_token.with_token(secret_of(token)))
+
+
+def unpromised(_: Callable[[], AbstractContextManager[Api]]) -> AbstractContextManager[Promise]:
+    """Have something in the place of a token, where none is needed, or for a look."""
+    return nullcontext(Promise(Token("", ""), bootstrap_token.BOOTSTRAP_TOKEN))
 
 
 @contextmanager
@@ -362,8 +408,10 @@ def _no_token(_: Api, needed: bool) -> Iterator[Token | None]:
     yield Token("", "") if needed else None
 
 
-DOING = Way(run.DOING.walk, run.DOING.lease, run.DOING.keep, _token, exclusively, removed.admit)
-LOOKING = Way(run.LOOKING.walk, run.LOOKING.lease, run.LOOKING.keep, _no_token, unhindered, lambda _, __: None)
+DOING = Way(run.DOING.walk, run.DOING.lease, run.DOING.keep, _token, exclusively, removed.admit, _promised)
+LOOKING = Way(
+    run.LOOKING.walk, run.LOOKING.lease, run.LOOKING.keep, _no_token, unhindered, lambda _, __: None, unpromised
+)
 """The way of a dry run: nothing is changed, neither on machines nor in the cluster."""
 
 

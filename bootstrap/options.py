@@ -29,6 +29,9 @@ IgnorePreflight = Annotated[
         "--ignore-preflight-errors", help="Go on in spite of these checks, by name; all of them: all.", metavar="NAMES"
     ),
 ]
+Kubeconfig = Annotated[
+    Path | None, typer.Option(help="Where the admin's kubeconfig goes (0600).", metavar="FILE", show_default=False)
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Move aside what another cluster left on the machines, and go on.")
 ]

@@ -67,15 +67,36 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Company:
+    """Hosts that go their own ways beside the stages of a plan, none of which waits for them.
+
+    Each does `first`, and then, from when the host `lead` is done with the phase `after`, also `then`; where that
+    never comes, it fails.
+    """
+
+    first: Stage
+    then: Stage
+    lead: str
+    after: str
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that have something to do, in order."""
+        return tuple(dict.fromkeys((*self.first.hosts, *self.then.hosts)))
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Stages in their order; each is done when all of its hosts are."""
+    """Stages in their order; each is done when all of its hosts are. `company` is what goes on beside them."""
 
     stages: tuple[Stage, ...]
+    company: Company | None = None
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Every task, in order."""
-        return tuple(task for stage in self.stages for task in stage.tasks)
+        """Every task, in order; those of the company are last."""
+        beside = (self.company.first, self.company.then) if self.company else ()
+        return tuple(task for stage in (*self.stages, *beside) for task in stage.tasks)
 
     @property
     def hidden(self) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from bootstrap import ca_directory, kubeconfig, lock, members, paths, phases, pki, plan, topology
 from bootstrap.api import Api
 from bootstrap.bundle import Bundle, open_bundle
-from bootstrap.connections import Connections, connected
+from bootstrap.connections import connected
 from bootstrap.errors import (
     ApiError,
     ApiUnreachable,
@@ -28,12 +28,13 @@ from bootstrap.etcd import external, learners, quorum
 from bootstrap.etcd.members import Member
 from bootstrap.events import HostFailed, Listener
 from bootstrap.execute import Means, execute
-from bootstrap.gather import Gathered, Request, gather
+from bootstrap.gather import Request, gather
 from bootstrap.look import look
 from bootstrap.members import MANIFEST
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.site import Node, Site
 from bootstrap.spec import Cluster, Inventory, seconds
+from bootstrap.spec import Host as Machine
 from bootstrap.steps import File
 from bootstrap.transport.base import Host
 
@@ -82,6 +83,43 @@ LOOKING = Way(look, _unlocked, _not_kept)
 """The way of a dry run: nothing is changed, and nobody is kept from changing anything."""
 
 
+@dataclass(frozen=True, slots=True)
+class Formation:
+    """A control plane that is about to be made or mended: everything was checked, and nothing has been changed yet.
+
+    `nodes` are the hosts that are worked on, `stands` says whether there was a control plane already, and `serves`
+    whether it answers. `others` are the machines beside the control plane that were looked at. `failures` are of hosts
+    that cannot be worked on. `kept` are the CAs that the operator keeps.
+    """
+
+    site: Site
+    nodes: tuple[Node, ...]
+    others: tuple[Node, ...]
+    means: Means
+    failures: Mapping[str, BootstrapError]
+    kept: Mapping[str, bytes]
+    stands: bool
+    serves: bool
+
+    @property
+    def lead(self) -> Node:
+        """The control-plane host from which is done what concerns the whole cluster."""
+        return next(node for node in self.site.control_plane if node.name == self.site.leader)
+
+    def planned(self, workflow: Sequence[plan.Phase]) -> plan.Plan:
+        """Plan `workflow` for it. What serves goes on serving, so no two of its machines are changed at once."""
+        return plan.build(workflow, self.site, nodes=self.nodes, in_turn=self.serves)
+
+    def made(self, inventory: Inventory, todo: plan.Plan) -> Made:
+        """Give what it leaves with the operator once `todo` is done."""
+        admin_conf = self.site.files[self.lead.name][paths.ADMIN_CONF]
+        steps = (step for task in todo.tasks for step in task.steps)
+        written = any(isinstance(step, File) and step.path == paths.ADMIN_CONF for step in steps)
+        if not written and self.lead.facts.files.get(paths.ADMIN_CONF) != admin_conf:
+            return Made(b"")
+        return Made(operators_kubeconfig(inventory, self.lead, admin_conf))
+
+
 def init(
     inventory: Inventory,
     request: Request,
@@ -95,44 +133,69 @@ def init(
     control plane stands, machines of it that are not reached do not stop the others. Raises `BootstrapError`s of all
     kinds, `HostsFailed` where a machine failed in the work itself or was not reached.
     """
+    workflow = request.phases(phases.INIT)
+    with forming(inventory, request, warn, way, "init") as formation:
+        todo = formation.planned(workflow)
+        request.secrets.learn(*todo.hidden)
+        work(todo, formation.means, way, listener, formation.failures)
+    return formation.made(inventory, todo)
+
+
+@contextmanager
+def forming(
+    inventory: Inventory,
+    request: Request,
+    warn: Callable[[Problem], None],
+    way: Way,
+    command: str,
+    others: Sequence[Machine] = (),
+) -> Iterator[Formation]:
+    """Look at the control plane's hosts, and at `others`, under their locks, and check all that `init` checks.
+
+    Raises what `init` raises before it begins. Of `others` those that are not reached, or cannot be looked at, are
+    among the failures.
+    """
     cluster = inventory.cluster
-    machines = inventory.formed
+    machines = (*inventory.formed, *others)
     wanted = [machine.name for machine in request.machines(inventory, machines)]
     given = external.read(cluster.etcd.external) if cluster.etcd.external else {}
-    workflow = request.phases(phases.INIT)
     bundle = bundle_of(inventory)
-    with connected(inventory, machines) as connections, way.lease("init") as lease:
+    with connected(inventory, machines) as connections, way.lease(command) as lease:
         gathered = gather(
             machines,
             connections.hosts,
             inventory,
             request,
-            workflow="init",
+            workflow=None,
             platform=PLATFORM,
             lease=lease,
             only_looked_at=[machine.name for machine in machines if machine.name not in wanted],
+            proxied=bool(others) and inventory.is_proxied,
         )
         for problem in (*_even(inventory), *gathered.warnings):
             warn(problem)
         failures = {**connections.failures, **gathered.failures}
-        nodes = [node for node in gathered.nodes if node.name in wanted]
+        found = [node for node in gathered.nodes if not node.host.is_worker]
+        nodes = [node for node in found if node.name in wanted]
         # Who is not reached may hold the only CA, or be a member of another cluster.
-        stood = topology.stands(inventory, gathered.nodes)
-        if not nodes or not stood:
-            raise_failures(failures, connections.hosts)
-        asked = {node.name: connections.hosts[node.name] for node in gathered.nodes}
-        roster = topology.settled(inventory, gathered.nodes, enrolled(asked, inventory, gathered.nodes))
+        stands = topology.stands(inventory, found)
+        forms = {machine.name for machine in inventory.formed}
+        unseen = {name: error for name, error in failures.items() if name in forms}
+        if not nodes or not stands:
+            raise_failures(unseen, connections.hosts)
+        asked = {node.name: connections.hosts[node.name] for node in found}
+        roster = topology.settled(inventory, found, enrolled(asked, inventory, found))
         for problem in outsiders(roster):
             warn(problem)
         wanted = [name for name in wanted if name not in roster.outside]
         nodes = [node for node in nodes if node.name in wanted]
         failures = {name: error for name, error in failures.items() if name in wanted}
-        _require_quorum(connections, gathered, inventory)
+        _require_quorum(asked, unseen, found, inventory)
         if not nodes:
             raise_failures(failures, connections.hosts)
             raise ConfigError(f"{', '.join(roster.outside)}: `kubestrap join` makes them members of the control plane")
         now = datetime.datetime.now(datetime.UTC)
-        known = [node for node in gathered.nodes if node.name not in roster.outside]
+        known = [node for node in found if node.name not in roster.outside]
         kept = operators_cas(cluster, known, now, way)
         request.secrets.learn(*kept.values())
         files = kubeconfig.site_files(
@@ -140,7 +203,7 @@ def init(
             known,
             now,
             # super-admin.conf is of the host that began the cluster: where it is gone, it is meant to be.
-            first="" if stood else inventory.control_plane[0].name,
+            first="" if stands else inventory.control_plane[0].name,
             kept=kept,
             stacked=inventory.is_stacked,
             given=given,
@@ -154,26 +217,25 @@ def init(
         lead = next((node for node in masters if node in nodes), masters[0])
         initial = members.initial_clusters(nodes)
         site = Site(cluster, roster.nodes, bundle.contents, files, lead=lead.name, initial_clusters=initial)
-        # What serves goes on serving: no two machines are changed at once. What forms does so together.
-        serving = len(nodes) > 1 and serves(planes, cluster)
-        todo = plan.build(workflow, site, nodes=nodes, in_turn=serving)
-        request.secrets.learn(*todo.hidden)
         # Only this one may do anything before the cluster's roles are there.
         super_admins = [held[paths.SUPER_ADMIN_CONF] for held in files.values() if paths.SUPER_ADMIN_CONF in held]
         conf = next(iter(super_admins), files[lead.name][paths.ADMIN_CONF])
         by_name = {node.name: node for node in nodes}
 
         def api(name: str) -> Api:
-            return open_api(connections.hosts[name], by_name[name], conf, inventory)
+            node = by_name.get(name, lead)
+            return open_api(connections.hosts[node.name], node, conf, inventory)
 
-        work(todo, Means(connections.hosts, api, bundle.open, lease), way, listener, failures)
-    admin_conf = files[lead.name][paths.ADMIN_CONF]
-    written = any(
-        isinstance(step, File) and step.path == paths.ADMIN_CONF for task in todo.tasks for step in task.steps
-    )
-    if not written and lead.facts.files.get(paths.ADMIN_CONF) != admin_conf:
-        return Made(b"")
-    return Made(operators_kubeconfig(inventory, lead, admin_conf))
+        yield Formation(
+            site,
+            tuple(nodes),
+            tuple(node for node in gathered.nodes if node.host.is_worker),
+            Means(connections.hosts, api, bundle.open, lease),
+            failures,
+            kept,
+            stands,
+            serves=len(nodes) > 1 and serves(planes, cluster),
+        )
 
 
 def operators_cas(cluster: Cluster, nodes: Sequence[Node], now: datetime.datetime, way: Way) -> Mapping[str, bytes]:
@@ -213,15 +275,16 @@ def worked(
     return [name for name in dict.fromkeys(task.node.name for task in todo.tasks) if name not in failed], failed
 
 
-def _require_quorum(connections: Connections, gathered: Gathered, inventory: Inventory) -> None:
+def _require_quorum(
+    reached: Mapping[str, Host], unseen: Mapping[str, BootstrapError], nodes: Sequence[Node], inventory: Inventory
+) -> None:
     """Raise `QuorumLost` where the control plane stands, and the members on its reached hosts are too few to serve."""
     wanted = {machine.name for machine in inventory.etcd_members}
-    members = [node for node in gathered.nodes if node.name in wanted and MANIFEST in node.facts.files]
-    hosts = {node.name: connections.hosts[node.name] for node in members}
-    planes = {node.name: connections.hosts[node.name] for node in gathered.nodes if node.host.is_control_plane}
+    members = [node for node in nodes if node.name in wanted and MANIFEST in node.facts.files]
+    hosts = {node.name: reached[node.name] for node in members}
+    planes = {node.name: reached[node.name] for node in nodes if node.host.is_control_plane}
     if len(wanted) > 1 and hosts and not serves(planes, inventory.cluster):
-        failures = {**connections.failures, **gathered.failures}
-        silent = {name: error for name, error in failures.items() if name in wanted}
+        silent = {name: error for name, error in unseen.items() if name in wanted}
         # Members that only do not run are what `init` mends.
         quorum.require(hosts, silent, startable=[node.name for node in members if node.facts.etcd_data])
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bootstrap import paths
 from bootstrap.phases.objects import BOOTSTRAPPERS, NODES, PUBLIC, binding, config_map, group, role, rule, user
 from bootstrap.plan import Phase
 from bootstrap.render import to_yaml
-from bootstrap.steps import Step
+from bootstrap.steps import ApiObject, Json, Step
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
@@ -56,3 +57,14 @@ def cluster_info(site: Site, node: Node) -> str:
 
 
 BOOTSTRAP_TOKEN = Phase("bootstrap-token", "cluster", steps)
+
+
+def with_token(secret: Json) -> Phase:
+    """Give the phase that also puts a token's Secret into the cluster, for those that join in the same run."""
+
+    def also(site: Site, node: Node) -> Iterator[Step]:
+        yield from steps(site, node)
+        yield ApiObject(secret)
+
+    also.__doc__ = steps.__doc__
+    return replace(BOOTSTRAP_TOKEN, steps=also)

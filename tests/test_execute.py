@@ -15,7 +15,7 @@ from bootstrap.errors import EtcdRefused, HostError, HostsFailed, StepFailed, Wa
 from bootstrap.etcd import learners
 from bootstrap.events import Event, HostFailed, PhaseDone, PhaseStarted, StepDone, Waiting
 from bootstrap.execute import Means, execute
-from bootstrap.plan import Phase, Plan, build
+from bootstrap.plan import Company, Phase, Plan, Stage, build
 from bootstrap.site import Contents, Node, Site
 from bootstrap.spec import Cluster, Host
 from bootstrap.steps import (
@@ -165,6 +165,46 @@ def test_f5_where_one_fails_in_its_turn_those_after_it_are_left_as_they_were(run
     assert raised.value.succeeded == ()
     assert sorted(path.name for path in run.folder.glob("[xy]-*")) == ["x-one"]
     assert [event.host for event in run.events if isinstance(event, HostFailed)] == ["one", "two"]
+
+
+def _accompanied(run: Run, *phases: Phase) -> Plan:
+    """Plan `phases` for one, and beside them for two: `meanwhile`, and `joined` as soon as one has done the first."""
+    lead, beside = run.nodes
+    site = Site(Cluster(), run.nodes, Contents("1.37.2", "linux/amd64", (), ()))
+
+    def stage(phase: Phase) -> Stage:
+        return Stage(build([phase], site, nodes=[beside]).tasks)
+
+    first = stage(_phase("meanwhile", File(f"{run.folder}/meanwhile", b"")))
+    then = stage(_phase("joined", File(f"{run.folder}/joined", b"")))
+    return dataclasses.replace(
+        build(phases, site, nodes=[lead]), company=Company(first, then, lead.name, phases[0].name)
+    )
+
+
+def test_company_goes_on_from_when_the_lead_is_done_with_a_phase_and_waits_for_no_other(run: Run) -> None:
+    serves = _phase("serves", Wait("it to be prepared", f"[ -e {run.folder}/meanwhile ]", 60))
+    # Were it not beside this one, that would be waited for in vain.
+    later = _phase("later", Wait("another to have joined", f"[ -e {run.folder}/joined ]", 60))
+    execute(_accompanied(run, serves, later), run.means, run.events.append)
+    ended = [(event.host, event.phase) for event in run.events if isinstance(event, PhaseDone)]
+    assert ended == [("two", "meanwhile"), ("one", "serves"), ("two", "joined"), ("one", "later")]
+
+
+@pytest.mark.parametrize("lead_fails_before", [True, False])
+def test_company_whose_lead_fails_goes_no_further_and_one_that_got_on_is_not_held_back(
+    run: Run, lead_fails_before: bool
+) -> None:
+    fails = _phase("fails", Command("it", run="exit 3", unless="false"))
+    phases = [fails] if lead_fails_before else [_phase("serves", Wait("it", "true", 60)), fails]
+    with pytest.raises(HostsFailed) as raised:
+        execute(_accompanied(run, *phases), run.means, run.events.append)
+    assert (run.folder / "meanwhile").exists()
+    assert (run.folder / "joined").exists() is not lead_fails_before
+    assert list(raised.value.failures) == (["one", "two"] if lead_fails_before else ["one"])
+    if lead_fails_before:
+        assert "one was not done with the phase fails" in str(raised.value.failures["two"])
+        assert ("two", "joined") in [(e.host, e.phase) for e in run.events if isinstance(e, HostFailed)]
 
 
 def test_a_wait_in_vain_names_what_it_waited_for_and_its_limit(run: Run) -> None:
