@@ -35,15 +35,14 @@ def _wait_ready(cluster: Cluster, through: str) -> None:
 
 
 def test_f1_three_are_formed_at_once_also_by_a_run_that_was_killed(trio: Cluster) -> None:
-    run = trio.start("init")
+    run = trio.start("apply")
     assert run.stderr is not None
     for line in run.stderr:
         if "kubelet-start" in line:
             break
     run.send_signal(signal.SIGKILL)
     run.wait()
-    trio.kubestrap("init")
-    trio.kubestrap("join")
+    trio.kubestrap("apply")
     _wait_ready(trio, "cp1")
     seen = {name: members(trio, name) for name in MASTERS}
     assert len({one["header"]["cluster_id"] for one in seen.values()}) == 1

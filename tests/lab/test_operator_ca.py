@@ -33,8 +33,7 @@ def test_a_cluster_is_made_and_joined_with_no_key_of_a_ca_on_any_machine(kept: C
     kept.kubestrap("init", "--dry-run")
     folder = kept.home / "ca"
     assert not folder.exists()
-    kept.kubestrap("init")
-    kept.kubestrap("join")
+    kept.kubestrap("apply")
     kept.wait_ready(MACHINES)
     keys = [folder / f"{name}.key" for name in ("ca", "front-proxy-ca", "etcd/ca")]
     assert [key.stat().st_mode & 0o777 for key in keys] == [0o600] * 3
