@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from bootstrap.options import (
@@ -19,6 +22,10 @@ from bootstrap.options import (
     listed,
     require_together,
 )
+
+if TYPE_CHECKING:
+    from bootstrap.gather import Request
+    from bootstrap.output import Output
 
 app = typer.Typer()
 
@@ -41,16 +48,38 @@ def apply(
     Workers join from the moment that the first control-plane host serves. A second run changes nothing, and a run that
     was interrupted is finished by running it again. Hosts that the inventory names no more are left to remove.
     """
+    from bootstrap.gather import Request
+
+    request = Request((), listed(ignore_preflight_errors), output.secrets, force=force)
+    _go(
+        inventory,
+        request,
+        kubeconfig,
+        output=output,
+        looking=dry_run,
+        detailed_exitcode=detailed_exitcode,
+        access=Access(sudo_password_file, accept_new),
+    )
+
+
+def _go(
+    inventory: Path,
+    request: Request,
+    kubeconfig: Path | None,
+    *,
+    output: Output,
+    looking: bool,
+    detailed_exitcode: bool,
+    access: Access,
+) -> None:
     from bootstrap import inventory as inventories
     from bootstrap.applying import apply as make
-    from bootstrap.gather import Request
     from bootstrap.init_commands import hand_over
 
-    require_together(looking=dry_run, detailed_exitcode=detailed_exitcode)
-    request = Request((), listed(ignore_preflight_errors), output.secrets, force=force)
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    require_together(looking=looking, detailed_exitcode=detailed_exitcode)
+    read = access.to(inventories.load(inventory))
     inventories.require_supported(read)
-    if dry_run:
+    if looking:
         from bootstrap import diff
         from bootstrap.diff_commands import showing
 
