@@ -22,6 +22,7 @@ import typer
 from typer._click.exceptions import ClickException  # typer 0.29 exports its parts, not their base
 
 import bootstrap
+from bootstrap import completing
 from bootstrap.output import Output
 
 GROUPS = ("init", "join", "token", "certs", "config", "bundle", "lab", "hosts", "etcd")
@@ -45,6 +46,7 @@ ORDER = (
     "config",
     "bundle",
     "lab",
+    "completion",
 )
 """How the help lists modules; others follow in the order of their names."""
 
@@ -68,6 +70,8 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
+    if asked := os.environ.get(completing.VARIABLE):
+        sys.exit(completing.complete(command(), asked))
     code = run(sys.argv[1:])
     _abandon(sys.stdout, sys.stderr)
     if code in _SIGNALLED:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bootstrap import completing
 from bootstrap.options import (
     INVENTORY,
     AcceptNew,
@@ -163,13 +164,20 @@ def defrag(
 @app.command()
 def recover(
     inventory: InventoryOption = INVENTORY,
-    source: Annotated[str, typer.Option("--from", help="Go on with this host's member.", metavar="HOST")] = "",
+    source: Annotated[
+        str,
+        typer.Option("--from", help="Go on with this host's member.", metavar="HOST", autocompletion=completing.hosts),
+    ] = "",
     from_snapshot: Annotated[
         Path | None, typer.Option("--snapshot", help="Go on with this snapshot.", metavar="FILE", show_default=False)
     ] = None,
     dead: Annotated[
         list[str] | None,
-        typer.Option(help="Hosts that are not reached, and off for good (with --yes).", metavar="HOSTS"),
+        typer.Option(
+            help="Hosts that are not reached, and off for good (with --yes).",
+            metavar="HOSTS",
+            autocompletion=completing.hosts,
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Though etcd has a quorum (with --snapshot), or could have one.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bootstrap import completing
 from bootstrap.output import FORMATS, Output
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ INVENTORY = Path("inventory.yaml")
 SkipPhases = Annotated[
     list[str] | None,
     typer.Option(
-        "--skip-phases", help="Leave out these phases or groups, e.g. addon/flannel,prepare.", metavar="NAMES"
+        "--skip-phases",
+        help="Leave out these phases or groups, e.g. addon/flannel,prepare.",
+        metavar="NAMES",
+        autocompletion=completing.phases,
     ),
 ]
 IgnorePreflight = Annotated[
@@ -36,9 +40,19 @@ Force = Annotated[
     bool, typer.Option("--force", help="Move aside what another cluster left on the machines, and go on.")
 ]
 Until = Annotated[
-    str, typer.Option("--until", help="Do nothing after this phase or group.", metavar="PHASE", show_default=False)
+    str,
+    typer.Option(
+        "--until",
+        help="Do nothing after this phase or group.",
+        metavar="PHASE",
+        show_default=False,
+        autocompletion=completing.phases,
+    ),
 ]
-Limit = Annotated[list[str] | None, typer.Option("--limit", help="Only on these hosts.", metavar="HOSTS")]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="Only on these hosts.", metavar="HOSTS", autocompletion=completing.hosts),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing (diff).")]
 DetailedExitcode = Annotated[
     bool, typer.Option("--detailed-exitcode", help="Exit with 11 where something would change.")
@@ -56,7 +70,10 @@ AcceptNew = Annotated[
     bool, typer.Option("--accept-new", help="Add keys of unknown hosts to the known_hosts file, and go on.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")]
-PhaseNames = Annotated[list[str], typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE")]
+PhaseNames = Annotated[
+    list[str],
+    typer.Argument(help="Phases or groups; see phases ls.", metavar="PHASE", autocompletion=completing.phases),
+]
 
 
 class Workflow(StrEnum):
@@ -93,6 +110,7 @@ OutputOption = Annotated[
         callback=_output,
         is_eager=True,
         show_default=False,
+        autocompletion=completing.formats,
     ),
 ]
 """Every command has it, and tells everything through it: `def command(..., *, output: OutputOption)`."""

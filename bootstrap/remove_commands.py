@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bootstrap import completing
 from bootstrap.options import (
     INVENTORY,
     AcceptNew,
@@ -33,7 +34,9 @@ ForceRemoval = Annotated[
 
 @app.command()
 def remove(
-    hosts: Annotated[list[str], typer.Argument(help="Names of hosts or Nodes.", metavar="HOST...")],
+    hosts: Annotated[
+        list[str], typer.Argument(help="Names of hosts or Nodes.", metavar="HOST...", autocompletion=completing.hosts)
+    ],
     inventory: InventoryOption = INVENTORY,
     dead: Dead = False,
     force: ForceRemoval = False,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bootstrap import completing
 from bootstrap.options import (
     INVENTORY,
     AcceptNew,
@@ -25,8 +26,16 @@ app = typer.Typer()
 
 @app.command()
 def replace(
-    old: Annotated[str, typer.Argument(help="The host that goes; it need not be in the inventory.", metavar="OLD")],
-    new: Annotated[str, typer.Argument(help="The host of the inventory that joins.", metavar="NEW")],
+    old: Annotated[
+        str,
+        typer.Argument(
+            help="The host that goes; it need not be in the inventory.", metavar="OLD", autocompletion=completing.hosts
+        ),
+    ],
+    new: Annotated[
+        str,
+        typer.Argument(help="The host of the inventory that joins.", metavar="NEW", autocompletion=completing.hosts),
+    ],
     inventory: InventoryOption = INVENTORY,
     dead: Dead = False,
     force: ForceRemoval = False,

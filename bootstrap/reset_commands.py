@@ -11,6 +11,7 @@ from bootstrap.options import (
     AcceptNew,
     Access,
     InventoryOption,
+    Limit,
     OutputOption,
     SudoPasswordFile,
     Yes,
@@ -24,7 +25,7 @@ app = typer.Typer()
 @app.command()
 def reset(
     inventory: InventoryOption = INVENTORY,
-    limit: Annotated[list[str] | None, typer.Option(help="Only these hosts.", metavar="HOSTS")] = None,
+    limit: Limit = None,
     yes: Yes = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,

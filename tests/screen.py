@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,14 +31,17 @@ class Screen:
 
 
 @contextmanager
-def sitting_at(arguments: Sequence[str]) -> Iterator[tuple[Screen, subprocess.Popen[bytes]]]:
-    """Run a program whose terminal is a new one, and whose stdin and stdout are not."""
+def sitting_at(
+    arguments: Sequence[str], *, streams: bool = False, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[Screen, subprocess.Popen[bytes]]]:
+    """Run a program whose terminal is a new one, and whose stdin and stdout are not, unless its `streams` are to be."""
     near, far = pty.openpty()
     process = subprocess.Popen(
         arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=far if streams else subprocess.DEVNULL,
+        stdout=far if streams else subprocess.PIPE,
+        stderr=far if streams else subprocess.PIPE,
+        env=environment,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(far, termios.TIOCSCTTY, 0),
         pass_fds=[far],
