@@ -49,6 +49,10 @@ def apply(
     with forming(inventory, request, warn, way, "apply", workers) as formation:
         if not formation.stands and workers:
             return _together(inventory, request, listener, way, formation)
+        known = {machine.name for machine in inventory.hosts}
+        for problem in formation.outside:
+            if problem.host not in known:  # hosts of the inventory join below
+                warn(problem)
         todo = formation.planned(phases.INIT)
         request.secrets.learn(*todo.hidden)
         forms = {machine.name for machine in inventory.formed}

@@ -9,7 +9,7 @@ import datetime
 import ipaddress
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -369,20 +369,24 @@ def secret_of(token: Token) -> dict[str, Any]:
 
 @contextmanager
 def _for_the_run(token: Token, api: Callable[[], AbstractContextManager[Api]]) -> Iterator[None]:
-    """Have `token` deleted at the end, however that comes."""
+    """Have `token` deleted at the end, however that comes. An error of the run's own is not hidden by one of that."""
 
     def delete() -> None:
         with api() as server:
             server.delete("v1", "Secret", tokens.secret_name(token.id), tokens.NAMESPACE)
 
+    def try_to_delete() -> None:
+        with suppress(BootstrapError):
+            delete()
+
     try:
         yield
     except Exception:
-        delete()
+        try_to_delete()
         raise
     except BaseException:
         # A signal does not wait for an API server that is slow to answer.
-        last = threading.Thread(target=delete, daemon=True)
+        last = threading.Thread(target=try_to_delete, daemon=True)
         last.start()
         last.join(_LAST_WORD_SECONDS)
         raise

@@ -89,7 +89,8 @@ class Formation:
 
     `nodes` are the hosts that are worked on, `stands` says whether there was a control plane already, and `serves`
     whether it answers. `others` are the machines beside the control plane that were looked at. `failures` are of hosts
-    that cannot be worked on. `kept` are the CAs that the operator keeps.
+    that cannot be worked on, `outside` tells of members that the inventory does not have, and of hosts that have yet to
+    become some. `kept` are the CAs that the operator keeps.
     """
 
     site: Site
@@ -98,6 +99,7 @@ class Formation:
     means: Means
     failures: Mapping[str, BootstrapError]
     kept: Mapping[str, bytes]
+    outside: tuple[Problem, ...]
     stands: bool
     serves: bool
 
@@ -135,6 +137,8 @@ def init(
     """
     workflow = request.phases(phases.INIT)
     with forming(inventory, request, warn, way, "init") as formation:
+        for problem in formation.outside:
+            warn(problem)
         todo = formation.planned(workflow)
         request.secrets.learn(*todo.hidden)
         work(todo, formation.means, way, listener, formation.failures)
@@ -185,8 +189,6 @@ def forming(
             raise_failures(unseen, connections.hosts)
         asked = {node.name: connections.hosts[node.name] for node in found}
         roster = topology.settled(inventory, found, enrolled(asked, inventory, found))
-        for problem in outsiders(roster):
-            warn(problem)
         wanted = [name for name in wanted if name not in roster.outside]
         nodes = [node for node in nodes if node.name in wanted]
         failures = {name: error for name, error in failures.items() if name in wanted}
@@ -233,6 +235,7 @@ def forming(
             Means(connections.hosts, api, bundle.open, lease),
             failures,
             kept,
+            tuple(outsiders(roster)),
             stands,
             serves=len(nodes) > 1 and serves(planes, cluster),
         )
