@@ -71,7 +71,9 @@ def check(document: Document) -> Iterator[Finding]:
     yield from _header(document, top)
     yield from _version(document, cluster)
     yield from _validity(document, cluster)
-    yield from _component_names(document, cluster)
+    yield from _component_names(document, cluster, ("cluster",))
+    for index, host in hosts:
+        yield from _component_names(document, host, ("hosts", index))
     yield from _etcd(document, cluster)
     yield from _cgroup_drivers(document, cluster, hosts)
     yield from _host_names(document, hosts)
@@ -79,6 +81,7 @@ def check(document: Document) -> Iterator[Finding]:
     yield from _virtual_address(document, cluster, hosts)
     yield from _roles(document, hosts)
     yield from _etcd_hosts(document, cluster, hosts)
+    yield from _idle_settings(document, cluster, hosts)
     yield from _taints(document, hosts)
     yield from _networks(document, cluster, hosts)
 
@@ -122,16 +125,14 @@ def _validity(document: Document, cluster: Mapping[str, Any]) -> Iterator[Findin
         )
 
 
-def _component_names(document: Document, cluster: Mapping[str, Any]) -> Iterator[Finding]:
-    sections: list[Path] = [("cluster", name) for name in _COMPONENTS]
-    sections.append(("cluster", "etcd", "local"))
-    for section in sections:
-        settings = cluster
-        for key in section[1:]:
-            settings = _mapping(settings.get(str(key)))
-        volumes = _named((*section, "extraVolumes"), settings.get("extraVolumes"))
+def _component_names(document: Document, holder: Mapping[str, Any], top: Path) -> Iterator[Finding]:
+    for section in (*((name,) for name in _COMPONENTS), ("etcd", "local")):
+        settings = holder
+        for key in section:
+            settings = _mapping(settings.get(key))
+        volumes = _named((*top, *section, "extraVolumes"), settings.get("extraVolumes"))
         yield from _repeated(document, "inventory-duplicate-volume", "volume", volumes)
-        variables = _named((*section, "extraEnvs"), settings.get("extraEnvs"))
+        variables = _named((*top, *section, "extraEnvs"), settings.get("extraEnvs"))
         yield from _repeated(document, "inventory-duplicate-env", "variable", variables)
 
 
@@ -284,6 +285,24 @@ def _etcd_hosts(
                 )
 
 
+def _idle_settings(
+    document: Document, cluster: Mapping[str, Any], hosts: list[tuple[int, Mapping[str, Any]]]
+) -> Iterator[Finding]:
+    """Find settings of a host for components that it does not run."""
+    external = _mapping(cluster.get("etcd")).get("external") is not None
+    apart = any("etcd" in _list(host.get("roles")) for _, host in hosts)
+    for index, host in hosts:
+        roles = _list(host.get("roles"))
+        has = ["kubelet", "containerd", *(_COMPONENTS if "control-plane" in roles else ())]
+        has += ["etcd"] if not external and ("etcd" if apart else "control-plane") in roles else []
+        for key in (*_COMPONENTS, "etcd"):
+            if key not in has and _holds_anything(host.get(key)):
+                path = ("hosts", index, key)
+                what = f"this host does not run what {key} is about"
+                place = document.keys.get(path, document.place(path))
+                yield Finding("inventory-unused", place, path, what, "it would do nothing", "remove it")
+
+
 def _taints(document: Document, hosts: list[tuple[int, Mapping[str, Any]]]) -> Iterator[Finding]:
     for index, host in hosts:
         taints = [(place, _mapping(taint)) for place, taint in enumerate(_list(host.get("taints")))]
@@ -407,6 +426,11 @@ def _read(adapter: TypeAdapter[Any], value: object) -> Any:
         return adapter.validate_python(value)
     except ValidationError:
         return None
+
+
+def _holds_anything(value: object) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return value is not None if inner is None else any(map(_holds_anything, inner))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

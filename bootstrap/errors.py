@@ -29,6 +29,34 @@ class ConfigError(BootstrapError):
     exit_code = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A patch that does not fit what it patches, or does what none may: its place in a file, and why.
+
+    With `depends` it may fit on machines that were looked at.
+    """
+
+    file: str
+    line: int
+    column: int
+    what: str
+    depends: bool = False
+
+    def __str__(self) -> str:
+        """Give the line for people."""
+        return f"{self.file}:{self.line}:{self.column}: {self.what}"
+
+
+class PatchesRefused(ConfigError):
+    """Patches cannot be applied to what would be written. Carries each of them; no machine was changed."""
+
+    prefix = ""
+
+    def __init__(self, misfits: Sequence[Misfit]) -> None:
+        super().__init__("\n".join(map(str, misfits)))
+        self.misfits = tuple(misfits)
+
+
 class CertificateKeyWrong(ConfigError):
     """What was uploaded for control planes that join was not encrypted with this certificate key."""
 

@@ -133,10 +133,12 @@ def _go(
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap.run import init as make
+    from bootstrap.trial import require_patches
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
     read = access.to(inventories.load(inventory))
     inventories.require_supported(read)
+    require_patches(read)
     if looking:
         from bootstrap import diff
         from bootstrap.diff_commands import showing

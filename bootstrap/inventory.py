@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -12,9 +12,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bootstrap import consistency, kubeadm, yamlfile
+from bootstrap import consistency, kubeadm, patchfiles, patching, yamlfile
 from bootstrap.errors import ConfigError, NotSupported
-from bootstrap.spec import HostSsh, Inventory, effective_ssh
+from bootstrap.patching import Patches
+from bootstrap.spec import Host, HostSsh, Inventory, effective_ssh
 from bootstrap.values import ProblemId, described, shown
 from bootstrap.yamlfile import Document, Finding, Place
 
@@ -100,8 +101,10 @@ def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) 
         )
     elif not findings:
         findings.append(_not_a_mapping(document.place(())))
-    if inventory is not None and not findings:
-        inventory, findings = _with_absolute_files(inventory, folder, document)
+    if inventory is not None:
+        inventory, unresolved = _with_absolute_files(inventory, folder, document)
+        findings += unresolved
+        inventory = _with_patches(inventory, Path(name).parent, folder, document, findings)
     if inventory is None or findings:
         kept = sorted(
             _without_consequences(findings), key=lambda finding: (finding.place.file, finding.place, finding.id)
@@ -358,6 +361,76 @@ def _choice(value: object, expected: str) -> _Said:
     return _Said("inventory-bad-choice", f"{shown(value)} is not a choice", f"it must be one of {listed}", fix)
 
 
+def _with_patches(
+    inventory: Inventory, named: Path, folder: Path, document: Document, findings: list[Finding]
+) -> Inventory:
+    """Read the folders of patches, which messages call as seen from `named`; mistakes join `findings`."""
+    known: dict[str, Patches] = {}
+
+    def told(file: Path) -> str:
+        return str(named / file.relative_to(folder) if file.is_relative_to(folder) else file)
+
+    def filled(patches: Patches, path: yamlfile.Path) -> Patches:
+        if patches.directory not in known:
+            known[patches.directory], wrong = _patches(Path(patches.directory), told, document.place(path))
+            findings.extend(wrong)
+        return known[patches.directory]
+
+    cluster = inventory.cluster
+    if cluster.patches is not None:
+        cluster = cluster.model_copy(update={"patches": filled(cluster.patches, ("cluster", "patches"))})
+    hosts = []
+    for index, host in enumerate(inventory.hosts):
+        kept = host
+        if host.patches is not None:
+            patches = filled(host.patches, ("hosts", index, "patches"))
+            findings.extend(_idle_patches(patches, host, inventory, document.place(("hosts", index, "patches"))))
+            kept = host.model_copy(update={"patches": patches})
+        hosts.append(kept)
+    return inventory.model_copy(update={"cluster": cluster, "hosts": tuple(hosts)})
+
+
+def _patches(directory: Path, told: Callable[[Path], str], place: Place) -> tuple[Patches, list[Finding]]:
+    found: list[tuple[str, str, bytes]] = []
+    wrong: list[Finding] = []
+
+    def refuse(file: Path, what: str, why: str, fix: str) -> None:
+        wrong.append(Finding("inventory-bad-patch", place, (), f"{told(file)} {what}", why, fix))
+
+    try:
+        files = sorted(directory.iterdir())
+    except OSError as error:
+        files = []
+        why = "a folder of patches is looked for from the inventory's folder"
+        refuse(directory, f"cannot be read: {error.strerror or error}", why, "correct the name, or remove the line")
+    for file in files:
+        if file.is_dir():
+            why = "what is in it would be passed over"
+            refuse(file, "is a folder in a folder of patches", why, "move its files up, or it elsewhere")
+        elif patchfiles.is_patch(file):
+            try:
+                found.append((file.name, told(file), _content(file)))
+            except OSError as error:
+                refuse(file, f"cannot be read: {error.strerror or error}", "", "mend it, or remove it")
+    patches, mistakes = patchfiles.read(found)
+    return Patches(str(directory), tuple(patches)), [*wrong, *mistakes]
+
+
+def _idle_patches(patches: Patches, host: Host, inventory: Inventory, place: Place) -> Iterator[Finding]:
+    """Find patches of a host of what the host does not have."""
+    able = {patching.KUBELET}
+    able |= set(patching.PODS) - {"etcd"} if host.is_control_plane else set()
+    able |= {"etcd"} if host in inventory.etcd_members else set()
+    for file, target in dict.fromkeys((patch.file, patch.target) for patch in patches.all):
+        if target in {patching.COREDNS, patching.KUBE_PROXY}:
+            what = f"{file} is a patch of the host {host.name}, and {target} is one for all hosts"
+            fix = "move it into the folder of cluster.patches"
+            yield Finding("inventory-unused", place, (), what, "it would do nothing", fix)
+        elif target not in able:
+            what = f"{file} is a patch of the host {host.name}, which has no {target}"
+            yield Finding("inventory-unused", place, (), what, "it would do nothing", "remove it")
+
+
 def _with_absolute_files(inventory: Inventory, folder: Path, document: Document) -> tuple[Inventory, list[Finding]]:
     """Resolve the operator's own files against `folder`."""
     findings: list[Finding] = []
@@ -385,6 +458,9 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
         resolved_path = resolved(cluster.bundle.path, ("cluster", "bundle", "path"))
         bundle = cluster.bundle.model_copy(update={"path": resolved_path})
         cluster = cluster.model_copy(update={"bundle": bundle})
+    if cluster.patches is not None:
+        patches = Patches(resolved(cluster.patches.directory, ("cluster", "patches")))
+        cluster = cluster.model_copy(update={"patches": patches})
     if cluster.certificate_authority.kind == "operator":
         given_directory = cluster.certificate_authority.directory
         directory = resolved(given_directory, ("cluster", "certificateAuthority", "directory"))
@@ -403,6 +479,10 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
     hosts = []
     for index, host in enumerate(inventory.hosts):
         changed = logins(host.ssh, ("hosts", index, "ssh"))
-        hosts.append(host.model_copy(update={"ssh": host.ssh.model_copy(update=changed)}) if changed else host)
+        known = host.model_copy(update={"ssh": host.ssh.model_copy(update=changed)}) if changed else host
+        if known.patches is not None:
+            directory = resolved(known.patches.directory, ("hosts", index, "patches"))
+            known = known.model_copy(update={"patches": Patches(directory)})
+        hosts.append(known)
     ssh = inventory.ssh.model_copy(update=logins(inventory.ssh, ("ssh",)))
     return inventory.model_copy(update={"cluster": cluster, "ssh": ssh, "hosts": tuple(hosts)}), findings

@@ -405,7 +405,7 @@ _COMMON: dict[str, _Rule] = {
     "nodeRegistration.imagePullPolicy": _Only(("IfNotPresent", "Never"), "images are brought, and never pulled"),
     "nodeRegistration.imagePullSerial": _Only((True,), "images are brought, and never pulled"),
     "skipPhases": _Not("phases are left out by the command", "remove it, and give --skip-phases"),
-    "patches.directory": _Not("patches of files are not supported", "use extraArgs, extraEnvs, extraVolumes or config"),
+    "patches.directory": _To(("host", "patches")),
     "timeouts.upgradeManifests": _Only(("5m0s", "5m"), "it cannot be changed"),
     **_same("timeouts.", "controlPlaneComponentHealthCheck", "kubeletHealthCheck", "kubernetesAPICall"),
     **_same("timeouts.", "tlsBootstrap", "discovery", "etcdAPICall"),

@@ -25,6 +25,7 @@ from bootstrap.recap import recapped, warned
 from bootstrap.report import Report
 from bootstrap.run import Made
 from bootstrap.spec import Inventory
+from bootstrap.trial import require_patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Cluster:
         """
         read = inventory.load(Path(path))
         inventory.require_supported(read)
+        require_patches(read)
         return cls(read)
 
     def plan(self, workflow: Workflow, request: Request | None = None) -> Forecast:

@@ -75,7 +75,8 @@ def outline(inventory: Inventory, workflow: Workflow, request: Request) -> Forec
     alike: dict[tuple[str, ...], list[Machine]] = {}
     for machine in machines:
         leads = str(machine is lead)
-        key = (leads, str(machine.roles), str(machine.labels), str(machine.taints), str(machine.kubelet))
+        told_apart = {"name", "address", "host_key", "node_address", "ssh"}
+        key = (leads, str(machine.model_dump(exclude=told_apart)))
         alike.setdefault(key, []).append(machine)
     site = unseen(inventory)
     if lead:
@@ -83,7 +84,7 @@ def outline(inventory: Inventory, workflow: Workflow, request: Request) -> Forec
     outlines = []
     for group in alike.values():
         first = group[0] if len(group) == 1 else group[0].model_copy(update={"name": ANY})
-        todo = plan.build(chosen, site, nodes=[_node(first)])
+        todo = plan.build(chosen, site, nodes=[node(first)])
         outlines.append(Outline(tuple(machine.name for machine in group), todo.tasks))
     return Forecast(tuple(outlines), tuple(_unknown(machines)))
 
@@ -91,7 +92,7 @@ def outline(inventory: Inventory, workflow: Workflow, request: Request) -> Forec
 def unseen(inventory: Inventory) -> Site:
     """Give the site of machines that nobody has looked at: what they hold, and new keys, are said to be unknown."""
     cluster = inventory.cluster
-    nodes = tuple(map(_node, inventory.formed))
+    nodes = tuple(map(node, inventory.formed))
     joining = Joining(
         server=f"https://{cluster.control_plane_endpoint}",
         ca=b"unknown",
@@ -126,7 +127,7 @@ def writes(name: str, workflow: Workflow) -> list[str]:
     hosts = tuple(host.model_copy(update={"name": ANY}) for host in sample.hosts)
     site = unseen(sample.model_copy(update={"hosts": hosts}))
     found = [phase for phase in WORKFLOWS[workflow] if phase.name == name]
-    nodes = [_node(host) for host in hosts if not host.is_worker or workflow == "join"]
+    nodes = [node(host) for host in hosts if not host.is_worker or workflow == "join"]
     tasks = plan.build(found, site, nodes=nodes).tasks
     kept = [step for task in tasks for step in task.steps if not isinstance(step, Wait | ApiWait)]
     return list(dict.fromkeys(described(step) for step in kept))
@@ -191,7 +192,8 @@ class _Unseen(Mapping[str, bytes]):
         return True
 
 
-def _node(machine: Machine) -> Node:
+def node(machine: Machine) -> Node:
+    """Give a machine that nobody has looked at, with what stands for its address where that is not given."""
     address = str(machine.node_address) if machine.node_address else f"ADDRESS-OF-{machine.name}"
     return Node(machine, address, Facts(hostname=machine.name))
 

@@ -19,7 +19,7 @@ from bootstrap import paths, spec
 from bootstrap.errors import HostsFailed, PreflightFailed, StepFailed
 from bootstrap.errors import Problem as Problem
 from bootstrap.parallel import attempt
-from bootstrap.phases import local_proxy
+from bootstrap.phases import kubelet, local_proxy
 from bootstrap.reach import Seen
 from bootstrap.transport.base import Host
 
@@ -177,7 +177,7 @@ def script(
     root: str = "",
 ) -> bytes:
     """Give the script that looks at a machine. `root` is put before the paths it reads (for tests)."""
-    kubelet = {**cluster.kubelet.config, **node.kubelet.config}
+    config = kubelet.host_config(cluster, node)
     networking = cluster.networking
     forwarding = "ipv4/ip_forward" if networking.pod_subnet.version == 4 else "ipv6/conf/default/forwarding"
     role = "control-plane" if node.is_control_plane else "etcd" if node.is_etcd else "worker"
@@ -202,8 +202,8 @@ def script(
         "api_port": str(cluster.bind_port),
         "proxy_ports": _proxy_ports(node, cluster, proxied=proxied),
         "open": " and ".join(filter(None, [", ".join(opened[:-1]), opened[-1]])),
-        "swap": "off" if kubelet.get("failSwapOn", True) else "on",
-        "cgroup_v1": "allowed" if kubelet.get("failCgroupV1", True) is False else "",
+        "swap": "off" if config.get("failSwapOn", True) else "on",
+        "cgroup_v1": "allowed" if config.get("failCgroupV1", True) is False else "",
         "forwarding": f"/proc/sys/net/{forwarding}",
         "endpoint": cluster.endpoint_name if cluster.endpoint.kind == "external" else "",
         "entry": "" if cluster.endpoint.kind == "external" or node.is_etcd else cluster.endpoint_name,

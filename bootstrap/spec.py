@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticKnownError
 
+from bootstrap.patching import Patches
 from bootstrap.values import (
     AbsolutePath,
     Address,
@@ -40,6 +42,7 @@ from bootstrap.values import (
     TaintValue,
     User,
     Version,
+    local_path,
 )
 from bootstrap.values import Network as Network
 from bootstrap.values import seconds as seconds
@@ -58,6 +61,23 @@ class Model(BaseModel):
     """Frozen, unknown keys refused, keys in camelCase, no silent conversion between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=camel, populate_by_name=True)
+
+
+def _patches(value: object) -> Patches:
+    if isinstance(value, Patches):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return Patches(local_path(value))
+
+
+PatchesFolder = Annotated[
+    Patches,
+    BeforeValidator(_patches),
+    PlainSerializer(lambda patches: patches.directory, return_type=str),
+    WithJsonSchema({"type": "string", "description": "folder on your machine", "pattern": "^(?:.+)$"}),
+]
+"""A folder of patches as kubeadm has them; `inventory.load` makes it absolute, and reads it."""
 
 
 class NamedValue(Model):
@@ -93,6 +113,23 @@ class Component(Model):
     extra_envs: tuple[EnvVar, ...] = ()
     extra_volumes: tuple[Volume, ...] = ()
 
+    def over(self, cluster: Component) -> Component:
+        """Give what holds for one host: its own settings here, put upon those of the whole cluster."""
+        return Component(
+            extra_args=_upon(cluster.extra_args, self.extra_args),
+            extra_envs=_upon(cluster.extra_envs, self.extra_envs),
+            extra_volumes=_upon(cluster.extra_volumes, self.extra_volumes),
+        )
+
+
+_Named = TypeVar("_Named", bound=NamedValue | EnvVar | Volume)
+
+
+def _upon(cluster: Sequence[_Named], own: Sequence[_Named]) -> tuple[_Named, ...]:
+    """Put a host's own flags, variables or volumes in the place of the cluster's of the same names."""
+    names = {each.name for each in own}
+    return (*(each for each in cluster if each.name not in names), *own)
+
 
 class ApiServer(Component):
     """The API server's settings."""
@@ -108,6 +145,27 @@ class LocalEtcd(Model):
     extra_envs: tuple[EnvVar, ...] = ()
     server_cert_sans: tuple[San, ...] = ()
     peer_cert_sans: tuple[San, ...] = ()
+
+
+class HostLocalEtcd(Model):
+    """What can be set on one host's member of etcd."""
+
+    extra_args: tuple[NamedValue, ...] = ()
+    extra_envs: tuple[EnvVar, ...] = ()
+
+    def over(self, cluster: LocalEtcd) -> LocalEtcd:
+        """Give what holds for the host's member: its own settings here, put upon those of all members."""
+        own = {
+            "extra_args": _upon(cluster.extra_args, self.extra_args),
+            "extra_envs": _upon(cluster.extra_envs, self.extra_envs),
+        }
+        return cluster.model_copy(update=own)
+
+
+class HostEtcd(Model):
+    """One host's member of etcd."""
+
+    local: HostLocalEtcd = HostLocalEtcd()
 
 
 class ExternalEtcd(Model):
@@ -278,6 +336,7 @@ class Cluster(Model):
     addons: Addons = Addons()
     bundle: Bundle = Bundle()
     timeouts: Timeouts = Timeouts()
+    patches: PatchesFolder | None = None
     ignore_preflight_errors: tuple[str, ...] = ()
     kubeadm: Annotated[Kubeadm, Field(exclude=True)] = None  # its settings are in their own fields
 
@@ -331,7 +390,7 @@ class Ssh(HostSsh):
 
 
 class Host(Model):
-    """One machine of the cluster."""
+    """One machine of the cluster. What is set for its components is put upon what `cluster` sets for all."""
 
     name: DnsName
     address: SshAddress
@@ -340,7 +399,13 @@ class Host(Model):
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     labels: dict[LabelKey, LabelValue] = {}
     taints: tuple[Taint, ...] | None = None
+    api_server: Component = Component()
+    controller_manager: Component = Component()
+    scheduler: Component = Component()
+    etcd: HostEtcd = HostEtcd()
     kubelet: Kubelet = Kubelet()
+    containerd: Containerd = Containerd()
+    patches: PatchesFolder | None = None
     ssh: HostSsh = HostSsh()
 
     @property

@@ -34,6 +34,7 @@ ProblemId = Literal[
     "inventory-bad-key",
     "inventory-bad-label",
     "inventory-bad-name",
+    "inventory-bad-patch",
     "inventory-bad-path",
     "inventory-bad-proxy-jump",
     "inventory-bad-san",
@@ -88,6 +89,7 @@ ProblemId = Literal[
     "inventory-unreadable",
     "inventory-unsupported-version",
     "inventory-unusable-address",
+    "inventory-unused",
     "inventory-validity",
     "inventory-wrong-type",
 ]
@@ -213,7 +215,8 @@ def _absolute_path(text: str) -> str:
     )
 
 
-def _local_path(text: str) -> str:
+def local_path(text: str) -> str:
+    """Check the name of a file on the operator's machine."""
     if text and text.isprintable():
         return text
     raise mistake(
@@ -615,7 +618,7 @@ Bool = StrictBool
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Count = Annotated[int, Field(ge=1, le=1000, strict=True)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path), _text("absolute path on the machines", "/.*")]
-LocalPath = Annotated[str, AfterValidator(_local_path), _text("file on your machine", ".+")]
+LocalPath = Annotated[str, AfterValidator(local_path), _text("file on your machine", ".+")]
 """A file on the operator's machine; `inventory.load` makes it absolute."""
 Duration = Annotated[str, AfterValidator(_duration), _text("duration, as in 1h30m", rf"(?=.*[1-9]){_DURATION.pattern}")]
 """A Go duration of whole hours, minutes and seconds: `8760h`, `1h30m`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from bootstrap import patching
 from bootstrap.phases.objects import (
     BOOTSTRAPPERS,
     SYSTEM,
@@ -19,6 +20,7 @@ from bootstrap.phases.objects import (
     service_account,
     unchanged,
 )
+from bootstrap.phases.patched import patched
 from bootstrap.plan import Phase
 from bootstrap.render import from_yaml, merge, render, to_yaml
 from bootstrap.steps import ApiObject, Step
@@ -71,6 +73,7 @@ def coredns_steps(site: Site, _: Node) -> Iterator[Step]:
     if cluster.addons.coredns.disabled:
         return
     yield from _objects(
+        cluster,
         "addons/coredns.yaml.j2",
         CoreDns(
             image=site.image("coredns"),
@@ -111,7 +114,7 @@ def kube_proxy_steps(site: Site, _: Node) -> Iterator[Step]:
     own = None if cluster.kube_proxy.config else unchanged(data)
     yield config_map("kube-proxy", data, labels={"app": "kube-proxy"}, annotations=own)
     checksum = sha256((config + kubeconfig).encode()).hexdigest()
-    yield from _objects("addons/kube-proxy.yaml.j2", replace(view, checksum=checksum))
+    yield from _objects(cluster, "addons/kube-proxy.yaml.j2", replace(view, checksum=checksum))
 
 
 def flannel_steps(site: Site, _: Node) -> Iterator[Step]:
@@ -131,14 +134,18 @@ def flannel_steps(site: Site, _: Node) -> Iterator[Step]:
     )
     documents = from_yaml(render("addons/flannel.yaml.j2", view))
     config = to_yaml([document["data"] for document in documents if document["kind"] == "ConfigMap"])
-    yield from _objects("addons/flannel.yaml.j2", replace(view, checksum=sha256(config.encode()).hexdigest()))
+    yield from _objects(cluster, "addons/flannel.yaml.j2", replace(view, checksum=sha256(config.encode()).hexdigest()))
 
 
-def _objects(template: str, view: CoreDns | KubeProxy | Flannel) -> Iterator[Step]:
+def _objects(cluster: Cluster, template: str, view: CoreDns | KubeProxy | Flannel) -> Iterator[Step]:
     for document in from_yaml(render(template, view)):
         # As with kubeadm, a Corefile that somebody edited is theirs.
         theirs = document["kind"] == "ConfigMap" and "Corefile" in document["data"]
-        yield ApiObject(document, unless_exists=theirs)
+        target = _TARGETS.get((document["kind"], document["metadata"]["name"]))
+        yield ApiObject(patched(document, target, cluster, None) if target else document, unless_exists=theirs)
+
+
+_TARGETS = {("Deployment", "coredns"): patching.COREDNS, ("DaemonSet", "kube-proxy"): patching.KUBE_PROXY}
 
 
 ADDONS = (

@@ -34,7 +34,7 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     yield from static_pods.etcd_steps(site, node)
     yield wait_control_plane.not_held_back("no etcd member", (static_pods.ETCD,))
     # Whether it has caught up with the others its promotion tells.
-    yield wait_control_plane.answering(site, static_pods.etcd(site, node), "/livez")
+    yield wait_control_plane.answering(site, node, static_pods.etcd(site, node), "/livez")
     yield Voter(node.name, peer, seconds=seconds(site.cluster.timeouts.etcd_api_call))
 
 

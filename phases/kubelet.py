@@ -9,13 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bootstrap import diagnosis, paths
+from bootstrap.patching import KUBELET as PATCHED
+from bootstrap.phases.patched import patched
 from bootstrap.phases.static_pods import flags
 from bootstrap.render import merge, render, to_yaml
 from bootstrap.steps import Absent, Binary, Command, Directory, Fallback, File, Link, Step, Unit, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Joining, Node, Site, Token
-    from bootstrap.spec import Cluster
+    from bootstrap.spec import Cluster, Host
 
 KUBELET = f"{paths.BINARIES}/kubelet"
 KUBECTL = f"{paths.BINARIES}/kubectl"
@@ -78,12 +80,26 @@ def cluster_config(cluster: Cluster) -> dict[str, Any]:
     return merge(ours, cluster.kubelet.config)
 
 
-def node_config(shared: Mapping[str, Any], node: Node) -> dict[str, Any]:
-    """Give a node's own KubeletConfiguration: what is shared, what its machine needs, what the inventory has for it."""
+def node_config(shared: Mapping[str, Any], cluster: Cluster, node: Node) -> dict[str, Any]:
+    """Give a node's own KubeletConfiguration: what is shared, what its machine needs, what the inventory has for it.
+
+    Raises `PatchesRefused`.
+    """
     # Node-local, so never part of what is uploaded (kubeadm: componentconfigs/kubelet.go, Mutate).
     own = {"resolvConf": _RESOLVED} if node.facts.resolved and "resolvConf" not in shared else {}
     endpoint = {"containerRuntimeEndpoint": paths.CONTAINERD_SOCKET}
-    return merge(merge(merge(shared, own), endpoint), node.host.kubelet.config)
+    config = merge(merge(merge(shared, own), endpoint), node.host.kubelet.config)
+    return patched(config, PATCHED, cluster, node.host)
+
+
+def host_config(cluster: Cluster, host: Host, shared: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Give what a host's kubelet is told, but for what only its machine knows. Raises `PatchesRefused`."""
+    wanted = merge(shared or cluster_config(cluster), {"containerRuntimeEndpoint": paths.CONTAINERD_SOCKET})
+    wanted = merge(wanted, host.kubelet.config)
+    config = patched({"resolvConf": _RESOLVED, **wanted}, PATCHED, cluster, host)
+    if "resolvConf" not in wanted and config.get("resolvConf") == _RESOLVED:
+        del config["resolvConf"]
+    return config
 
 
 def environment(site: Site, node: Node, *, register: bool) -> str:
@@ -128,7 +144,7 @@ def standalone_config(cluster: Cluster, node: Node) -> dict[str, Any]:
             "serverTLSBootstrap": None,
         },
     )
-    return node_config(shared, node)
+    return node_config(shared, cluster, node)
 
 
 def install_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -150,7 +166,7 @@ def start_steps(site: Site, node: Node) -> Iterator[Step]:
         yield from _configured(site, node, standalone_config(site.cluster, node), register=False)
         yield unit()
         return
-    yield from _configured(site, node, node_config(cluster_config(site.cluster), node), register=False)
+    yield from _configured(site, node, node_config(cluster_config(site.cluster), site.cluster, node), register=False)
     # One that runs keeps the certificate that it began with, and stores none.
     yield _stopped("no kubelet without the file of its certificate")
     yield unit()
@@ -171,7 +187,7 @@ def join_steps(site: Site, node: Node) -> Iterator[Step]:
         data = _bootstrap_kubeconfig(joining.server, joining.ca, joining.token)
         # Not unless kubelet.conf is there: the kubelet writes that one when it starts, before it has a certificate.
         yield File(paths.BOOTSTRAP_KUBELET_CONF, data, mode=0o600, secret=True, unless=paths.KUBELET_CLIENT_CERT)
-    yield from _configured(site, node, node_config(joining.kubelet_config, node), register=True)
+    yield from _configured(site, node, node_config(joining.kubelet_config, site.cluster, node), register=True)
     # A run whose token did not do is followed by one with another, which only a kubelet started anew reads.
     yield _stopped("no kubelet with another token")
     yield unit()
@@ -299,10 +315,11 @@ def unit() -> Unit:
 
 def answers(cluster: Cluster, node: Node, shared: Mapping[str, Any] | None = None) -> str:
     """Give sh that exits 1 where the kubelet does not answer, and says so; empty where it has no port for that."""
-    config = merge(shared or cluster_config(cluster), node.host.kubelet.config)
-    if not config["healthzPort"]:
+    config = host_config(cluster, node.host, shared)
+    port = config.get("healthzPort", 10248)  # the kubelet's own defaults, where a patch took ours away
+    if not port:
         return ""
-    url = f"http://{config['healthzBindAddress']}:{config['healthzPort']}/healthz"
+    url = f"http://{config.get('healthzBindAddress', '127.0.0.1')}:{port}/healthz"
     return answer("kubelet", url, "--kubeconfig /dev/null")
 
 

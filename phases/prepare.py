@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from bootstrap.phases import local_proxy
-from bootstrap.render import merge
+from bootstrap.phases import kubelet, local_proxy
 from bootstrap.steps import Command, File, Step
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def sysctls_steps(_: Site, node: Node) -> Iterator[Step]:
 
 def swap_steps(site: Site, node: Node) -> Iterator[Step]:
     """Turn swap off, now and at boot, unless the kubelet is told to bear it (failSwapOn: false)."""
-    config = merge(site.cluster.kubelet.config, node.host.kubelet.config)
-    if config.get("failSwapOn", True):
+    if kubelet.host_config(site.cluster, node.host).get("failSwapOn", True):
         yield Command("no swap", run=_STOP_SWAP, unless=_NO_SWAP)
 
 

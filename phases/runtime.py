@@ -12,6 +12,7 @@ from bootstrap.steps import Binary, Command, Directory, File, Image, Step, Unit,
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
+    from bootstrap.spec import Host
 
 CONTAINERD = f"{paths.BINARIES}/containerd"
 CTR = f"{paths.BINARIES}/ctr"
@@ -63,7 +64,7 @@ class UnitFile:
     binaries: str = paths.BINARIES
 
 
-def config(site: Site) -> dict[str, Any]:
+def config(site: Site, host: Host) -> dict[str, Any]:
     """Give containerd's configuration (its config version 3), the inventory's put upon ours table by table."""
     runc = {
         "runtime_type": "io.containerd.runc.v2",
@@ -82,17 +83,17 @@ def config(site: Site) -> dict[str, Any]:
             },
         },
     }
-    return merge(ours, site.cluster.containerd.config)
+    return merge(merge(ours, site.cluster.containerd.config), host.containerd.config)
 
 
-def runtime_steps(site: Site, _: Node) -> Iterator[Step]:
+def runtime_steps(site: Site, node: Node) -> Iterator[Step]:
     """Install and start containerd, with runc and the CNI plug-ins."""
     for folder in (paths.CNI_BINARIES, paths.CNI_CONFIG, REGISTRIES):
         yield Directory(folder)
     binaries = [binary for binary in site.contents.binaries if binary.path not in _KUBELET_BINARIES]
     for binary in binaries:
         yield Binary(binary.path, binary.digest, binary.size)
-    yield File(paths.CONTAINERD_CONFIG, to_toml(config(site)).encode())
+    yield File(paths.CONTAINERD_CONFIG, to_toml(config(site, node.host)).encode())
     yield File(paths.CONTAINERD_UNIT, render("runtime/containerd.service.j2", UnitFile()).encode())
     yield Unit("containerd.service", uses=(CONTAINERD, paths.CONTAINERD_CONFIG, paths.CONTAINERD_UNIT))
     yield Wait("containerd to answer", until=_ANSWERS, seconds=60, explain=_LOG)

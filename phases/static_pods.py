@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bootstrap import paths
+from bootstrap.phases.patched import flags_of, patched, patches
 from bootstrap.plan import Phase
 from bootstrap.render import from_yaml, render, to_yaml
 from bootstrap.site import InitialCluster
@@ -89,22 +90,22 @@ class StaticPod:
 def etcd_steps(site: Site, node: Node) -> Iterator[Step]:
     """Write the etcd static Pod manifest, for a member on every host that runs etcd."""
     yield Directory(site.cluster.etcd.local.data_dir, mode=0o700)
-    yield from _manifest(etcd(site, node))
+    yield from _manifest(site, node, etcd(site, node))
 
 
 def apiserver_steps(site: Site, node: Node) -> Iterator[Step]:
     """Write the kube-apiserver static Pod manifest."""
-    yield from _manifest(apiserver(site, node))
+    yield from _manifest(site, node, apiserver(site, node))
 
 
 def controller_manager_steps(site: Site, node: Node) -> Iterator[Step]:
     """Write the kube-controller-manager static Pod manifest."""
-    yield from _manifest(controller_manager(site, node))
+    yield from _manifest(site, node, controller_manager(site, node))
 
 
-def scheduler_steps(site: Site, _: Node) -> Iterator[Step]:
+def scheduler_steps(site: Site, node: Node) -> Iterator[Step]:
     """Write the kube-scheduler static Pod manifest."""
-    yield from _manifest(scheduler(site))
+    yield from _manifest(site, node, scheduler(site, node))
 
 
 def pods(site: Site, node: Node) -> tuple[StaticPod, ...]:
@@ -112,13 +113,22 @@ def pods(site: Site, node: Node) -> tuple[StaticPod, ...]:
     members = [etcd(site, node)] if site.runs_etcd(node) else []
     if not node.host.is_control_plane:
         return tuple(members)
-    return (*members, apiserver(site, node), controller_manager(site, node), scheduler(site))
+    return (*members, apiserver(site, node), controller_manager(site, node), scheduler(site, node))
 
 
-def manifest(pod: StaticPod) -> dict[str, Any]:
-    """Give the Pod as it is written."""
+def manifest(site: Site, node: Node, pod: StaticPod) -> dict[str, Any]:
+    """Give the Pod as it is written, with the inventory's patches. Raises `PatchesRefused`."""
     (document,) = from_yaml(render("manifests/static-pod.yaml.j2", pod))
-    return dict(document)
+    return patched(document, pod.name, site.cluster, node.host)
+
+
+def as_patched(site: Site, node: Node, pod: StaticPod) -> StaticPod:
+    """Give `pod` with what its manifest comes to with patches: the flags, and where it says how it is."""
+    if not patches(pod.name, site.cluster, node.host):
+        return pod
+    document = manifest(site, node, pod)
+    (container,) = (each for each in document["spec"]["containers"] if each["name"] == pod.name)
+    return replace(pod, flags=flags_of(document, pod.name), probes=_asked(container, pod.probes))
 
 
 def path(component: str) -> str:
@@ -135,7 +145,7 @@ def flags(defaults: Mapping[str, str], extra: Sequence[NamedValue]) -> tuple[tup
 
 def etcd(site: Site, node: Node) -> StaticPod:
     """Describe the etcd member on `node`; its list of the initial cluster is the whole one, or its own."""
-    settings = site.cluster.etcd.local
+    settings = node.host.etcd.local.over(site.cluster.etcd.local)
     initial = site.initial_clusters.get(node.name) or InitialCluster(
         {member.name: peer_url(member) for member in site.etcd_members}
     )
@@ -186,7 +196,7 @@ def peer_url(node: Node) -> str:
 def apiserver(site: Site, node: Node) -> StaticPod:
     """Describe kube-apiserver on `node`."""
     cluster = site.cluster
-    settings = cluster.api_server
+    settings = node.host.api_server.over(cluster.api_server)
     defaults = {
         "advertise-address": node.address,
         "allow-privileged": "true",
@@ -237,7 +247,7 @@ def apiserver(site: Site, node: Node) -> StaticPod:
 def controller_manager(site: Site, node: Node) -> StaticPod:
     """Describe kube-controller-manager on `node`."""
     cluster = site.cluster
-    settings = cluster.controller_manager
+    settings = node.host.controller_manager.over(cluster.controller_manager)
     signing = f"{paths.PKI}/ca.key"
     external_ca = bool(site.cluster.ca_directory) or signing not in site.files[node.name]
     defaults = {
@@ -271,9 +281,9 @@ def controller_manager(site: Site, node: Node) -> StaticPod:
     )
 
 
-def scheduler(site: Site) -> StaticPod:
-    """Describe kube-scheduler, which is the same on every node."""
-    settings = site.cluster.scheduler
+def scheduler(site: Site, node: Node) -> StaticPod:
+    """Describe kube-scheduler on `node`."""
+    settings = node.host.scheduler.over(site.cluster.scheduler)
     defaults = {
         "authentication-kubeconfig": paths.SCHEDULER_CONF,
         "authorization-kubeconfig": paths.SCHEDULER_CONF,
@@ -293,9 +303,22 @@ def scheduler(site: Site) -> StaticPod:
     )
 
 
-def _manifest(pod: StaticPod) -> Iterator[Step]:
+def _manifest(site: Site, node: Node, pod: StaticPod) -> Iterator[Step]:
     yield Directory(paths.MANIFESTS, mode=0o700)
-    yield File(path(pod.name), to_yaml(manifest(pod)).encode(), mode=0o600)
+    yield File(path(pod.name), to_yaml(manifest(site, node, pod)).encode(), mode=0o600)
+
+
+def _asked(container: Mapping[str, Any], ours: Probes) -> Probes:
+    """Read where a container is asked how it is; as we have it, where it is asked in another way than by HTTP."""
+    probes = [container.get(probe.kind) for probe in ours.all]
+    asked = next((probe["httpGet"] for probe in probes if isinstance(probe, Mapping) and probe.get("httpGet")), None)
+    if not isinstance(asked, Mapping):
+        return ours
+    ports = {each.get("name"): each.get("containerPort") for each in container.get("ports") or ()}
+    port = ports.get(asked.get("port"), asked.get("port"))
+    if not str(port).isdecimal():
+        return ours
+    return replace(ours, host=asked.get("host", ""), port=int(str(port)), scheme=asked.get("scheme", "HTTP"))
 
 
 def _envs(settings: Component | LocalEtcd) -> tuple[tuple[str, str], ...]:

@@ -81,7 +81,7 @@ def fallback(site: Site, node: Node) -> Fallback:
 
 
 def _serves(site: Site, node: Node) -> str:
-    pods = static_pods.pods(site, node)
+    pods = [static_pods.as_patched(site, node, pod) for pod in static_pods.pods(site, node)]
     return "\n".join([kubelet.CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
 
 
@@ -106,16 +106,16 @@ def not_held_back(who: str, components: tuple[str, ...]) -> Command:
 
 def serving_steps(site: Site, node: Node) -> Iterator[Step]:
     """Wait until the host's own API server answers, or it is certain that it will not."""
-    yield answering(site, static_pods.apiserver(site, node), "/readyz")
+    yield answering(site, node, static_pods.apiserver(site, node), "/readyz")
 
 
-def answering(site: Site, pod: StaticPod, path: str) -> Wait:
-    """Give the wait for a static Pod to answer that it is well at `path`, with what is known where it does not."""
+def answering(site: Site, node: Node, pod: StaticPod, path: str) -> Wait:
+    """Give the wait for a static Pod on `node` to answer that it is well at `path`, and what is told if it does not."""
     from bootstrap.spec import seconds
 
     return Wait(
         f"{pod.name} to answer",
-        until=diagnosis.until(_answers_pod(pod, path), (pod.name,)),
+        until=diagnosis.until(_answers_pod(static_pods.as_patched(site, node, pod), path), (pod.name,)),
         seconds=seconds(site.cluster.timeouts.control_plane_component_health_check),
         explain=diagnosis.explain((pod.name,)),
         evidence=True,
@@ -133,7 +133,7 @@ def _answers_pod(pod: StaticPod, path: str = "") -> str:
     verified = "--insecure-skip-tls-verify"
     if pod.name == static_pods.APISERVER:
         # It takes a new certificate from its file without a restart. Trusting that one alone proves that it has.
-        served = dict(pod.flags)["tls-cert-file"]
+        served = dict(pod.flags).get("tls-cert-file")
         verified = f"--certificate-authority {served}" if served == _SERVED else ""
     return kubelet.answer(pod.name, url, f"--kubeconfig {paths.ADMIN_CONF} {verified}".rstrip())
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from bootstrap import paths
+from bootstrap import patchfiles, paths
+from bootstrap.patching import Patches
 from bootstrap.phases import kubelet
 from bootstrap.site import Artifact, Contents, Facts, ImageArtifact, Joining, Node, Site, Token
 from bootstrap.spec import Cluster, Host
@@ -68,6 +70,14 @@ def contents() -> Contents:
         for number, (name, reference) in enumerate(IMAGES.items())
     )
     return Contents("1.37.2", "linux/amd64", binaries, images)
+
+
+def patches(folder: Path) -> Patches:
+    """Read the patches in a folder, in which there must be no mistake."""
+    files = [(file.name, str(file), file.read_bytes()) for file in folder.iterdir() if patchfiles.is_patch(file)]
+    read, wrong = patchfiles.read(files)
+    assert not wrong, wrong
+    return Patches(str(folder), tuple(read))
 
 
 def node(

@@ -11,11 +11,15 @@ from bootstrap.etcd.members import Member
 from bootstrap.members import Roster
 from bootstrap.phases import static_pods
 from bootstrap.render import to_yaml
-from bootstrap.site import Facts, InitialCluster, Node
+from bootstrap.site import Facts, InitialCluster, Node, Site
 from bootstrap.spec import Cluster, Host
 from tests.builders import node, site
 
 SHARED = {f"{paths.PKI}/{name}": b"x" for name in ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt", "sa.key")}
+
+
+def manifest(described: Site, member: Node) -> bytes:
+    return to_yaml(static_pods.manifest(described, member, static_pods.etcd(described, member))).encode()
 
 
 def masters(count: int, *, formed: int = 0, data: bool = False, finished: bool = True) -> list[Node]:
@@ -26,8 +30,7 @@ def masters(count: int, *, formed: int = 0, data: bool = False, finished: bool =
     for number, member in enumerate(plain):
         files = {}
         if number < formed:
-            pod = static_pods.etcd(site(*one), one[number])
-            files = {members.MANIFEST: to_yaml(static_pods.manifest(pod)).encode(), paths.ADMIN_CONF: b"x", **SHARED}
+            files = {members.MANIFEST: manifest(site(*one), one[number]), paths.ADMIN_CONF: b"x", **SHARED}
             if finished:
                 files[paths.KUBELET_CONF] = paths.KUBELET_CLIENT_CERT.encode()
         facts = Facts(addresses=(member.address,), hostname=member.name, files=files, etcd_data=data or number < formed)
@@ -146,7 +149,7 @@ def test_lists_of_several_stay_as_they_are_and_lists_of_one_do_not() -> None:
         "cp3": ["cp1", "cp2", "cp3"],
     }
     described = replace(site(*nodes), initial_clusters={"cp2": InitialCluster(kept["cp2"].members, existing=True)})
-    written = to_yaml(static_pods.manifest(static_pods.etcd(described, nodes[1]))).encode()
+    written = manifest(described, nodes[1])
     again = Node(nodes[1].host, nodes[1].address, Facts(files={members.MANIFEST: written}))
     assert members.initial_clusters([again]) == {"cp2": InitialCluster(kept["cp2"].members, existing=True)}
 

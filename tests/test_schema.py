@@ -18,6 +18,7 @@ GOLDEN = ROOT / "tests" / "golden" / "inventory"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
 ACROSS_THE_FILE = {
     "address-in-subnet",
+    "bad-patch",
     "cgroup-driver",
     "duplicate-address",
     "duplicate-env",
@@ -33,6 +34,7 @@ ACROSS_THE_FILE = {
     "no-control-plane",
     "subnets-overlap",
     "too-few-pod-networks",
+    "unused",
     "validity",
 }
 IN_YAML_ITSELF = {

@@ -15,7 +15,6 @@ import yaml
 from bootstrap import paths
 from bootstrap.joining import RUN_DESCRIPTION
 from bootstrap.phases import kubelet, marks
-from bootstrap.render import merge
 from bootstrap.verify.asking import components, decoded, get, now, read, refuses, unlike
 from bootstrap.verify.subject import Machine, Subject
 
@@ -133,7 +132,7 @@ def kubelet_configuration(machine: Machine, subject: Subject) -> Iterator[str]:
     held = _nodes(machine)
     for host in subject.inventory.nodes:
         if host.name in held:
-            wanted = merge(kubelet.cluster_config(subject.cluster), host.kubelet.config)
+            wanted = kubelet.host_config(subject.cluster, host)
             wanted = {key: value for key, value in wanted.items() if key not in {"apiVersion", "kind"}}
             try:
                 found = get(machine, f"/api/v1/nodes/{host.name}/proxy/configz")["kubeletconfig"]

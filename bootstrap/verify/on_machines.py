@@ -123,7 +123,7 @@ def runtime_configuration(machine: Machine, subject: Subject) -> Iterator[str]:
     if shown.rc:
         yield said(shown.stderr)
         return
-    wanted = runtime.config(Site(subject.cluster, (), subject.contents))
+    wanted = runtime.config(Site(subject.cluster, (), subject.contents), subject.host)
     del wanted["version"]  # containerd shows all in the newest form that it knows
     yield from unlike(wanted, tomllib.loads(shown.stdout))
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Literal, Protocol
 
 from bootstrap import spec
+from bootstrap.phases import kubelet
 from bootstrap.site import Contents
 
 On = Literal["all", "node", "control-plane", "control-plane, etcd", "etcd", "cluster"]
@@ -72,8 +73,8 @@ class Subject:
 
     @property
     def kubelet(self) -> Mapping[str, Any]:
-        """What the inventory says of the configuration of its kubelet."""
-        return {**self.cluster.kubelet.config, **self.host.kubelet.config}
+        """What its kubelet is told by the inventory."""
+        return kubelet.host_config(self.cluster, self.host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Every place where we write something else than kubeadm, and why. `test_parity` fails for any other, and for one less.
 
 A place is `THING`, where only one side has such a thing, or `THING: FIELD`. Settings are what is compared: the
-inventories `plain` and `rich` without any machine, and what stands on the `machine` and in the `cluster` after `init`.
+inventories `plain`, `rich` and `patched` without any machine, and what stands on the `machine` and in the `cluster`
+after `init`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def _fields(thing: str, *fields: str) -> tuple[str, ...]:
     return tuple(f"{thing}{field}" for field in fields)
 
 
-FILES = ("plain", "rich", "machine")
-OBJECTS = ("plain", "rich", "cluster")
+FILES = ("plain", "rich", "patched", "machine")
+OBJECTS = ("plain", "rich", "patched", "cluster")
 _ZERO = "Go's empty value of a field that nobody set, which kubeadm writes out and every reader takes for absent"
 _NODE_IP = "the inventory says which of a machine's addresses is the cluster's; the kubelet would guess"
 _FLANNEL = "kubeadm leaves the Pod network to the user"
@@ -131,12 +132,13 @@ INTENDED: tuple[Difference, ...] = (
     *_each(_fields(f"{paths.KUBELET_CONFIG}: ", *_KUBELET), _ZERO, *FILES),
     *_each(_fields(_KUBELET_MAP, *_KUBELET, "containerRuntimeEndpoint"), _ZERO, *OBJECTS),
     *_each(_fields(_PROXY_MAP, *_KUBE_PROXY), _ZERO, *OBJECTS),
-    *_each(_fields(_PROXY_MAP, "conntrack.maxPerCore", "conntrack.min"), _ZERO, "plain", "rich"),
-    *_each(_fields(_PROXY_MAP, "ipvs.excludeCIDRs"), _ZERO, "plain", "cluster"),
+    *_each(_fields(_PROXY_MAP, "conntrack.maxPerCore", "conntrack.min"), _ZERO, "plain", "patched", "rich"),
+    *_each(_fields(_PROXY_MAP, "ipvs.excludeCIDRs"), _ZERO, "plain", "patched", "cluster"),
     *_each(
         _fields("ConfigMap kube-system/", f"kubelet-config: {_HASH}", f"kube-proxy: {_HASH}"),
         "the hash of a configuration without Go's empty values",
         "plain",
+        "patched",
     ),
     *_each(
         (
@@ -181,12 +183,14 @@ INTENDED: tuple[Difference, ...] = (
         ("DaemonSet kube-system/kube-proxy: spec.template.spec.containers[kube-proxy].resources",),
         "an empty mapping, which the API server puts in by itself",
         "plain",
+        "patched",
         "rich",
     ),
     *_each(
         ("ClusterRoleBinding kubeadm:cluster-admins",),
         "kubeadm makes it when it first calls a real API server, and does not tell of it in a dry run",
         "plain",
+        "patched",
         "rich",
     ),
 )

@@ -28,7 +28,10 @@ _OBJECT = re.compile(
 
 
 def configuration(cluster: Cluster, node: Node, contents: Contents) -> str:
-    """Write the configuration of `kubeadm init` (v1beta4) for what `cluster` says, with the images of a bundle."""
+    """Write the configuration of `kubeadm init` (v1beta4) for what `cluster` says, with the images of a bundle.
+
+    Where it has patches they are to be in /patches.
+    """
     registration: dict[str, Any] = {
         "name": node.name,
         "criSocket": paths.CONTAINERD_SOCKET,
@@ -43,6 +46,7 @@ def configuration(cluster: Cluster, node: Node, contents: Contents) -> str:
             "bootstrapTokens": [{"token": TOKEN}],
             "localAPIEndpoint": {"advertiseAddress": node.address, "bindPort": cluster.bind_port},
             "nodeRegistration": registration,
+            **({"patches": {"directory": "/patches"}} if cluster.patches else {}),
         },
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",

@@ -11,6 +11,7 @@ import base64
 import datetime
 import json
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -40,8 +41,10 @@ KINDS = (
     "clusterroles,clusterrolebindings,configmaps,daemonsets,deployments,namespaces,roles,rolebindings,secrets,"
     "serviceaccounts,services"
 )
+PATCHES = Path(__file__).parent / "patches"
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
+    "patched": {"apiServer": {"extraEnvs": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]}},
     "rich": {
         "name": "rich",
         "networking": {
@@ -118,6 +121,8 @@ def test_what_is_planned_for_a_control_plane_is_what_kubeadm_writes(
     setting: str, program: Path, tmp_path: Path
 ) -> None:
     cluster = spec.Cluster.model_validate(SETTINGS[setting])
+    if setting == "patched":
+        cluster = cluster.model_copy(update={"patches": builders.patches(PATCHES)})
     host = spec.Host.model_validate({"name": "master", "address": ADDRESS, "roles": ["control-plane"]})
     node = Node(host, ADDRESS, Facts(hostname="another", ca_folders=CA_FOLDERS))
     files, objects = _planned(cluster, node)
@@ -125,6 +130,7 @@ def test_what_is_planned_for_a_control_plane_is_what_kubeadm_writes(
     roots = [tmp_path / name for name in ("files", "objects")]
     for root in roots:
         root.mkdir()
+        shutil.copytree(PATCHES, root / "patches")
     _compare(
         setting,
         written.machine(files, ADDRESS) | written.cluster(objects, ADDRESS),

@@ -220,7 +220,8 @@ def _kubeconfig(config: Thing, found: Mapping[str, Entry]) -> Iterator[tuple[str
 
 
 def _pod(pod: Thing) -> Iterator[tuple[str, str]]:
-    (container,) = pod["spec"]["containers"]
+    containers = pod["spec"]["containers"]
+    (container,) = containers if len(containers) == 1 else [each for each in containers if "command" in each]
     program, *arguments = container.pop("command")
     yield "program", program
     yield from _flags(arguments)

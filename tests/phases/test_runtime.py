@@ -57,7 +57,7 @@ def test_containerd_is_started_anew_after_a_change_of_its_configuration() -> Non
 
 def test_a_runtime_of_the_users_stands_beside_ours() -> None:
     given = {"plugins": {"io.containerd.cri.v1.runtime": {"containerd": {"runtimes": {"kata": {"runtime_type": "x"}}}}}}
-    made = runtime.config(site(cluster={"containerd": {"config": given}}))
+    made = runtime.config(site(cluster={"containerd": {"config": given}}), node().host)
     assert set(made["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]) == {"runc", "kata"}
 
 

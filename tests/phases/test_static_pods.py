@@ -11,7 +11,7 @@ from tests.builders import node, site
 
 def pod(name: str, described: Site) -> dict[str, Any]:
     (found,) = [each for each in static_pods.pods(described, described.nodes[0]) if each.name == name]
-    return static_pods.manifest(found)
+    return static_pods.manifest(described, described.nodes[0], found)
 
 
 def command(name: str, described: Site) -> list[str]:
