@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bootstrap.options import OutputOption
+
+if TYPE_CHECKING:
+    from bootstrap.bundle import Bundle
+    from bootstrap.output import Output
 
 app = typer.Typer(
     no_args_is_help=True, help="Everything a machine needs for one Kubernetes version: make, show, check."
@@ -15,6 +19,11 @@ app = typer.Typer(
 
 BundlePath = Annotated[
     Path | None, typer.Argument(metavar="[PATH]", help="A bundle's folder or file. Default: the one in the cache.")
+]
+
+To = Annotated[
+    Path | None,
+    typer.Option("--to", metavar="PATH", help="Where to: a folder, or one file (.tar). Default: the cache."),
 ]
 
 
@@ -26,10 +35,7 @@ def build(
             "--from", metavar="PATH", help="Copy this bundle (folder or file) instead of building from source."
         ),
     ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--to", metavar="PATH", help="Where to: a folder, or one file (.tar). Default: the cache."),
-    ] = None,
+    to: To = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -43,16 +49,54 @@ def build(
     from bootstrap.bundle.source import Source
 
     source: Source = GoModules() if origin is None else ExistingBundle(origin)
-    bundle = build_bundle(source, to, output.note)
-    size = sum({listed.sha256: listed.size for listed in bundle.manifest.files}.values())
-    output.note(f"Kubernetes {bundle.manifest.kubernetes_version} for {bundle.manifest.platform}, {size / 1e6:.0f} MB:")
-    data = {
-        "path": str(bundle.path),
-        "kubernetesVersion": bundle.manifest.kubernetes_version,
-        "platform": bundle.manifest.platform,
-        "size": size,
-    }
-    output.result(data, str(bundle.path))
+    _tell(build_bundle(source, to, output.note), output)
+
+
+@app.command()
+def create(
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="official, the URL of a mirror, or go-modules; of several the first that answers. "
+            "Default: official, then go-modules.",
+        ),
+    ] = None,
+    registry: Annotated[
+        str,
+        typer.Option("--registry", metavar="URL", help="The mirror's registry, where it is not at the mirror's host."),
+    ] = "",
+    auth_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--auth-file",
+            metavar="FILE",
+            help="Logins of servers, as Docker's config.json has them. Default: that of the user.",
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="FILE", help="CAs (PEM) to trust besides those of this machine."),
+    ] = None,
+    lock: Annotated[
+        Path,
+        typer.Option("--lock", metavar="FILE", help="Digests of what was downloaded before, which must come again."),
+    ] = Path("bundle.lock.json"),
+    to: To = None,
+    *,
+    output: OutputOption,
+) -> None:
+    """Make a bundle from what the projects publish, or a mirror of that; where neither answers, from source."""
+    from bootstrap.bundle import credentials
+    from bootstrap.bundle.build import build as build_bundle
+    from bootstrap.bundle.download import Client
+    from bootstrap.bundle.source import choose
+    from bootstrap.bundle.sources import named
+
+    client = Client(credentials.read(auth_file), ca=ca_file, progress=output.note)
+    source = choose(named(sources or ["official", "go-modules"], client, lock, registry), output.note)
+    _tell(build_bundle(source, to, output.note), output)
 
 
 @app.command()
@@ -62,7 +106,7 @@ def show(path: BundlePath = None, *, output: OutputOption) -> None:
     from bootstrap.bundle.manifest import BinaryFile
     from bootstrap.report import table
 
-    bundle = open_bundle(path, kubernetes_version=None, listener=output.note)
+    bundle = open_bundle(path, kubernetes_version=None, platform=None, listener=output.note)
     data = {
         "path": str(bundle.path),
         "kubernetesVersion": bundle.manifest.kubernetes_version,
@@ -94,9 +138,22 @@ def verify(path: BundlePath = None, *, output: OutputOption) -> None:
     """Read every file of a bundle and compare it with the manifest."""
     from bootstrap.bundle import open_bundle
 
-    bundle = open_bundle(path, kubernetes_version=None)
+    bundle = open_bundle(path, kubernetes_version=None, platform=None)
     bundle.verify(output.note)
     count = len(bundle.manifest.files)
     output.result(
         {"path": str(bundle.path), "files": count}, f"{bundle.path}: all {count} files are as its manifest says"
     )
+
+
+def _tell(bundle: Bundle, output: Output) -> None:
+    """Say what was made, and where it is."""
+    size = sum({listed.sha256: listed.size for listed in bundle.manifest.files}.values())
+    output.note(f"Kubernetes {bundle.manifest.kubernetes_version} for {bundle.manifest.platform}, {size / 1e6:.0f} MB:")
+    data = {
+        "path": str(bundle.path),
+        "kubernetesVersion": bundle.manifest.kubernetes_version,
+        "platform": bundle.manifest.platform,
+        "size": size,
+    }
+    output.result(data, str(bundle.path))

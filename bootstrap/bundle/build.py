@@ -22,8 +22,7 @@ def build(source: Source, to: Path | None, progress: Progress = lambda _: None) 
     was killed leaves a hidden folder beside, which the next one removes. Raises `UsageError` where `to` holds
     something else than a bundle, and what the source raises.
     """
-    platform = catalog.PLATFORM
-    place = (to if to is not None else cache.bundle(catalog.kubernetes_version(), platform)).absolute()
+    place = (to if to is not None else cache.bundle(catalog.kubernetes_version(), source.platform)).absolute()
     _require_replaceable(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ class Module:
     """A Go module of ours that pins one component; `main` is the component's own module, whose version it has.
 
     `programs` are packages by the name of the program. `variables` are set by the linker. With `cgo` the programs
-    are linked statically against the C library.
+    are linked statically against the C library. Its folder, with `go.mod` and `go.sum`, is in `home`.
     """
 
     name: str
@@ -31,11 +31,12 @@ class Module:
     variables: Mapping[str, str]
     cgo: bool = False
     tags: str = ""
+    home: Path = MODULES
 
     @property
     def folder(self) -> Path:
         """Where its `go.mod` is."""
-        return MODULES / self.name
+        return self.home / self.name
 
     @property
     def version(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bootstrap.bundle import manifest
 from bootstrap.bundle.manifest import Manifest
-from bootstrap.bundle.reader import Progress, open_bundle
+from bootstrap.bundle.reader import Bundle, Progress, open_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,22 @@ class ExistingBundle:
 
     path: Path
 
+    @property
+    def platform(self) -> str:
+        """Its platform. Raises `BundleError` for a damaged one."""
+        return self._open().manifest.platform
+
+    def unreachable(self) -> None:
+        """Say that it is at hand."""
+
     def fill(self, folder: Path, progress: Progress) -> Manifest:
         """Copy every blob. Raises `BundleError` for a damaged one."""
-        bundle = open_bundle(self.path, kubernetes_version=None, listener=progress)
+        bundle = self._open(progress)
         for listed in bundle.manifest.files:
             progress(f"copying {listed.kind} {listed.name}")
             with bundle.open(listed.sha256) as blob, (folder / manifest.blob(listed.sha256)).open("wb") as copy:
                 shutil.copyfileobj(blob, copy, 1024 * 1024)
         return bundle.manifest
+
+    def _open(self, progress: Progress | None = None) -> Bundle:
+        return open_bundle(self.path, kubernetes_version=None, platform=None, listener=progress)

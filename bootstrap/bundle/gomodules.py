@@ -25,6 +25,7 @@ from bootstrap.bundle import cache, catalog, debian, manifest, oci
 from bootstrap.bundle.catalog import Image, Module
 from bootstrap.bundle.manifest import BinaryFile, BundleFile, ImageFile, Manifest
 from bootstrap.bundle.reader import Progress
+from bootstrap.bundle.source import take
 from bootstrap.errors import BootstrapError, NotSupported
 
 BUILD_SECONDS = 3 * 3600
@@ -54,6 +55,11 @@ class BuildToolsMissing(BootstrapError):
 @dataclass(frozen=True, slots=True)
 class GoModules:
     """The Go modules under `modules/`."""
+
+    platform: str = catalog.PLATFORM
+
+    def unreachable(self) -> None:
+        """Say nothing: what this machine lacks for building is told by building."""
 
     def fill(self, folder: Path, progress: Progress) -> Manifest:
         """Build every program and image for linux/amd64.
@@ -312,7 +318,9 @@ def _output_name(package: str) -> str:
 
 
 def _binary(folder: Path, program: Path, owner: str, name: str, where: str) -> BinaryFile:
-    digest, size = _store(folder, program)
+    copy = folder / manifest.BLOBS / f".{name}"
+    shutil.copyfile(program, copy)
+    digest, size = take(folder, copy)
     version = catalog.module(owner).version
     return BinaryFile(name=name, version=version, path=f"{where}/{name}", size=size, sha256=digest)
 
@@ -338,24 +346,8 @@ def _image(
     reference = f"{image.repository}:{tag}"
     archive = folder / manifest.BLOBS / f".{image.name}.tar"
     target = oci.write_image(layers, config, reference, catalog.PLATFORM, archive)
-    size = archive.stat().st_size
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    archive.rename(folder / manifest.blob(digest))
+    digest, size = take(folder, archive)
     return ImageFile(name=image.name, version=version, reference=reference, target=target, size=size, sha256=digest)
-
-
-def _store(folder: Path, file: Path) -> tuple[str, int]:
-    """Copy `file` into the bundle and give its digest and size, both of what was copied."""
-    digest, size = hashlib.sha256(), 0
-    copy = folder / manifest.BLOBS / f".{file.name}"
-    with file.open("rb") as source, copy.open("wb") as target:
-        while data := source.read(1024 * 1024):
-            digest.update(data)
-            size += len(data)
-            target.write(data)
-    copy.rename(folder / manifest.blob(digest.hexdigest()))
-    return digest.hexdigest(), size
 
 
 def _c_file(what: str) -> Path | None:

@@ -108,27 +108,31 @@ def write_image(layers: Sequence[Sequence[Entry]], config: Config, reference: st
                 "layers": [layer.descriptor("layer.v1.tar") for layer in made],
             }
         )
-        names = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
-        index = Blob.of_json(
-            {
-                "schemaVersion": 2,
-                "mediaType": f"{_MEDIA}.index.v1+json",
-                "manifests": [
-                    manifest.descriptor(
-                        "manifest.v1+json", annotations=names, platform={"architecture": architecture, "os": system}
-                    )
-                ],
-            }
-        )
-        blobs = {f"blobs/sha256/{blob.digest}": blob for blob in (image, manifest, *made)}
-        layout = Blob.of_json({"imageLayoutVersion": "1.0.0"})
-        with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for folder in ("blobs/", "blobs/sha256/"):
-                tar.addfile(_info(folder, 0, 0o755, tarfile.DIRTYPE))
-            for name, blob in (*sorted(blobs.items()), ("index.json", index), ("oci-layout", layout)):
-                with io.BytesIO(blob.data) if isinstance(blob.data, bytes) else blob.data.open("rb") as file:
-                    tar.addfile(_info(name, blob.size, 0o644), file)
+        write_layout(manifest, f"{_MEDIA}.manifest.v1+json", (image, *made), reference, platform, to)
     return f"sha256:{manifest.digest}"
+
+
+def write_layout(
+    manifest: Blob, media_type: str, blobs: Iterable[Blob], reference: str, platform: str, to: Path
+) -> None:
+    """Write the image layout of one image to the file `to`: its manifest, and the `blobs` that names."""
+    system, _, architecture = platform.partition("/")
+    described = {
+        "mediaType": media_type,
+        "digest": f"sha256:{manifest.digest}",
+        "size": manifest.size,
+        "annotations": {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference},
+        "platform": {"architecture": architecture, "os": system},
+    }
+    index = Blob.of_json({"schemaVersion": 2, "mediaType": f"{_MEDIA}.index.v1+json", "manifests": [described]})
+    layout = Blob.of_json({"imageLayoutVersion": "1.0.0"})
+    files = {f"blobs/sha256/{blob.digest}": blob for blob in (manifest, *blobs)}
+    with tarfile.open(to, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for folder in ("blobs/", "blobs/sha256/"):
+            tar.addfile(_info(folder, 0, 0o755, tarfile.DIRTYPE))
+        for name, blob in (*sorted(files.items()), ("index.json", index), ("oci-layout", layout)):
+            with io.BytesIO(blob.data) if isinstance(blob.data, bytes) else blob.data.open("rb") as file:
+                tar.addfile(_info(name, blob.size, 0o644), file)
 
 
 def _layer(entries: Sequence[Entry], to: Path) -> Blob:

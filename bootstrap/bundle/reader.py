@@ -168,19 +168,22 @@ def open_bundle(
     path: Path | None,
     *,
     kubernetes_version: str | None,
-    platform: str = "linux/amd64",
+    platform: str | None = catalog.PLATFORM,
     listener: Progress | None = None,
 ) -> Bundle:
     """Open the bundle at `path` (folder or file), or the one that `kubestrap bundle build` leaves in the cache.
 
     Every file it lists is there, of the right size and with the right digest; a file is read for that only where it
     is not known that it has not changed since it was read last. `kubernetes_version` (without v) and `platform` must
-    be the bundle's; None takes any version. Raises `ConfigError` where there is no bundle, and `BundleError`.
+    be the bundle's; None takes any. Raises `ConfigError` where there is no bundle, and `BundleError`.
     """
-    where = path if path is not None else cache.bundle(kubernetes_version or catalog.kubernetes_version(), platform)
+    version, system = kubernetes_version or catalog.kubernetes_version(), platform or catalog.PLATFORM
+    where = path if path is not None else cache.bundle(version, system)
     if not where.exists():
-        wanted = f" of Kubernetes {kubernetes_version} for {platform}" if kubernetes_version else ""
-        raise ConfigError(f"{where}: there is no bundle{wanted}; make it with `kubestrap bundle build`")
+        wanted = f" of Kubernetes {kubernetes_version} for {system}" if kubernetes_version else ""
+        raise ConfigError(
+            f"{where}: there is no bundle{wanted}; make it with `kubestrap bundle create`, or `kubestrap bundle build`"
+        )
     try:
         store: Store = Folder(where) if where.is_dir() else Tar(where)
         bundle = Bundle(where, _manifest(where, store), store)
@@ -207,12 +210,12 @@ def _manifest(path: Path, store: Store) -> Manifest:
         raise BundleError(path, [f"{manifest.NAME}: {line}" for line in str(error).splitlines()]) from error
 
 
-def _mismatches(bundle: Bundle, kubernetes_version: str | None, platform: str) -> list[str]:
+def _mismatches(bundle: Bundle, kubernetes_version: str | None, platform: str | None) -> list[str]:
     found = []
     own = bundle.manifest
     if kubernetes_version is not None and own.kubernetes_version != kubernetes_version:
         found.append(f"it holds Kubernetes {own.kubernetes_version}; {kubernetes_version} is asked for")
-    if own.platform != platform:
+    if platform is not None and own.platform != platform:
         found.append(f"it is for {own.platform}; {platform} is asked for")
     return found
 

@@ -27,6 +27,10 @@ class Failing:
     """A source that gives half of a bundle and then fails."""
 
     error: BaseException
+    platform: str = "linux/amd64"
+
+    def unreachable(self) -> None:
+        pass
 
     def fill(self, folder: Path, progress: Progress) -> Manifest:
         (folder / manifest.BLOBS / "half").write_bytes(b"half")

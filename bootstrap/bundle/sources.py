@@ -1,0 +1,49 @@
+"""The sources of a bundle by the names that the command line has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bootstrap.bundle import releases
+from bootstrap.bundle.download import Client
+from bootstrap.bundle.gomodules import GoModules
+from bootstrap.bundle.releases import Releases
+from bootstrap.bundle.source import Source
+from bootstrap.errors import UsageError
+
+
+def named(names: Sequence[str], client: Client, lock: Path, registry: str = "") -> list[Source]:
+    """Give the sources `names`: `official`, `go-modules`, or a mirror's URL, whose registry may be at `registry`.
+
+    Raises `UsageError`, which repeats no password.
+    """
+    found: list[Source] = []
+    for name in names:
+        if name == "official":
+            found.append(Releases(client, lock))
+        elif name == "go-modules":
+            found.append(GoModules())
+        else:
+            found.append(Releases(client, lock, releases.mirror(_url(name, "--source"), registry)))
+    if registry:
+        _url(registry, "--registry")
+        if all(name in {"official", "go-modules"} for name in names):
+            raise UsageError("--registry is the registry of a mirror; name the mirror with --source URL")
+    return found
+
+
+def _url(text: str, option: str) -> str:
+    """Refuse what is no URL of a server, or has a login in it."""
+    parts = urlsplit(text)
+    if "@" in parts.netloc:
+        where = parts.netloc.rpartition("@")[2]
+        raise UsageError(
+            f"{option}: a login for {where} stands in the URL, where every user of this machine sees it; change the "
+            "password, and put it into a file for --auth-file"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+        choices = "official, go-modules or a URL as" if option == "--source" else "a URL as"
+        raise UsageError(f"{option} {text}: write {choices} https://mirror.example/kubernetes")
+    return text
