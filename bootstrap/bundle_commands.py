@@ -134,6 +134,16 @@ def show(path: BundlePath = None, *, output: OutputOption) -> None:
 
 
 @app.command()
+def images(path: BundlePath = None, *, output: OutputOption) -> None:
+    """List the images of a bundle, one reference a line: what a registry of your own may have, too."""
+    from bootstrap.bundle import open_bundle
+
+    found = open_bundle(path, kubernetes_version=None, platform=None, listener=output.note).contents.images
+    data = [{"name": image.name, "reference": image.reference, "digest": image.target} for image in found]
+    output.result({"images": data}, "\n".join(image.reference for image in found))
+
+
+@app.command()
 def verify(path: BundlePath = None, *, output: OutputOption) -> None:
     """Read every file of a bundle and compare it with the manifest."""
     from bootstrap.bundle import open_bundle

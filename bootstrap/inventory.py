@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from bootstrap import consistency, kubeadm, patchfiles, patching, yamlfile
 from bootstrap.errors import ConfigError, NotSupported
 from bootstrap.patching import Patches
-from bootstrap.spec import Host, HostSsh, Inventory, effective_ssh
+from bootstrap.spec import Host, HostSsh, Inventory, LocalFile, Logins, Registries, effective_ssh
 from bootstrap.values import ProblemId, described, shown
 from bootstrap.yamlfile import Document, Finding, Place
 
@@ -431,6 +431,40 @@ def _idle_patches(patches: Patches, host: Host, inventory: Inventory, place: Pla
             yield Finding("inventory-unused", place, (), what, "it would do nothing", "remove it")
 
 
+def _registries(
+    given: Registries, resolved: Callable[[str, yamlfile.Path], str], document: Document, findings: list[Finding]
+) -> Registries:
+    """Read the files that `given` names; mistakes in them join `findings`."""
+    files: dict[str, object] = {}
+    if given.auth_file is not None:
+        from bootstrap.bundle import credentials
+
+        path = ("cluster", "registries", "authFile")
+        file = resolved(given.auth_file.path, path)
+        try:
+            known = credentials.read(Path(file), name=given.auth_file.path).logins
+        except ConfigError as error:
+            findings.append(Finding("inventory-bad-path", document.place(path), path, str(error)))
+        else:
+            # containerd knows Docker's registry by the name that images have
+            headers = {credentials.image_host(host): login.basic for host, login in known.items() if login.basic}
+            files["auth_file"] = Logins(file, headers)
+    if given.ca_file is not None:
+        path = ("cluster", "registries", "caFile")
+        file = resolved(given.ca_file.path, path)
+        try:
+            data = _content(Path(file))
+        except OSError as error:
+            what = f"{shown(given.ca_file.path)} cannot be read: {error.strerror or error}"
+            findings.append(Finding("inventory-bad-path", document.place(path), path, what))
+        else:
+            if b"-----BEGIN CERTIFICATE-----" not in data or b"PRIVATE KEY-----" in data:
+                what = f"{shown(given.ca_file.path)} is no file of certificates alone (PEM)"
+                findings.append(Finding("inventory-bad-path", document.place(path), path, what))
+            files["ca_file"] = LocalFile(file, data)
+    return given.model_copy(update=files)
+
+
 def _with_absolute_files(inventory: Inventory, folder: Path, document: Document) -> tuple[Inventory, list[Finding]]:
     """Resolve the operator's own files against `folder`."""
     findings: list[Finding] = []
@@ -476,6 +510,7 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
         }
         external = given.model_copy(update=files)
         cluster = cluster.model_copy(update={"etcd": cluster.etcd.model_copy(update={"external": external})})
+    cluster = cluster.model_copy(update={"registries": _registries(cluster.registries, resolved, document, findings)})
     hosts = []
     for index, host in enumerate(inventory.hosts):
         changed = logins(host.ssh, ("hosts", index, "ssh"))

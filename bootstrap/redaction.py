@@ -13,6 +13,7 @@ SHORTEST = 8
 
 _KEY = r"(?s)-----BEGIN ([A-Z ]*PRIVATE KEY)-----(.+?)-----END \1-----"
 _EMBEDDED = r"""\b(?:client-key-data|token|token-secret|password)["']?\s*:\s*["']?([A-Za-z0-9+/=._-]{8,})"""
+_BASIC = r"\bBasic ([A-Za-z0-9+/]{8,}={0,2})"
 _TOKEN = r"\b[a-z0-9]{6}\.([a-z0-9]{16})\b"  # noqa: S105 - a pattern, no token
 
 
@@ -34,7 +35,7 @@ class Secrets:
                 self._longest_first = tuple(sorted(self._values, key=len, reverse=True))
 
     def learn(self, *documents: bytes) -> None:
-        """Keep out the secrets in files and input: PEM private keys, keys of kubeconfigs, bootstrap tokens.
+        """Keep out the secrets in files and input: PEM private keys, keys of kubeconfigs, bootstrap tokens, HTTP logins.
 
         Each line of a key is one: what quotes a file may part and indent it.
         """
@@ -44,6 +45,9 @@ class Secrets:
                 lines = block[2].split()
                 whole = block[0]
                 self.add(*lines, "".join(lines), whole, f"{whole}\n")
+            for login in re.finditer(_BASIC, text):
+                plain = _decoded(login[1]).decode(errors="replace")
+                self.add(login[1], plain, plain.partition(":")[2])
             for token in re.finditer(_TOKEN, text):
                 self.add(token[0], token[1])
             for embedded in re.finditer(_EMBEDDED, text):

@@ -7,7 +7,8 @@ Field names are kubeadm v1beta4's wherever kubeadm has the field, so that its do
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
@@ -32,9 +33,11 @@ from bootstrap.values import (
     LabelValue,
     LocalPath,
     NameOrAddress,
+    NoProxy,
     PodNetwork,
     Port,
     ProxyJump,
+    RegistryHost,
     San,
     ServiceNetwork,
     SshAddress,
@@ -42,6 +45,7 @@ from bootstrap.values import (
     TaintValue,
     User,
     Version,
+    WebUrl,
     local_path,
 )
 from bootstrap.values import Network as Network
@@ -70,6 +74,44 @@ def _patches(value: object) -> Patches:
         raise PydanticKnownError("string_type")
     return Patches(local_path(value))
 
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file on the operator's machine; `data` is what is in it, once `inventory.load` has read it."""
+
+    path: str
+    data: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """A file of logins as Docker has it; `headers` are Authorization headers by host, once `inventory.load` read it."""
+
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def _logins(value: object) -> Logins:
+    if isinstance(value, Logins):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return Logins(local_path(value))
+
+
+def _local_file(value: object) -> LocalFile:
+    if isinstance(value, LocalFile):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return LocalFile(local_path(value))
+
+
+_A_FILE = WithJsonSchema({"type": "string", "description": "file on your machine", "pattern": "^(?:.+)$"})
+_ITS_PATH = PlainSerializer(lambda file: file.path, return_type=str)
+LoginsFile = Annotated[Logins, BeforeValidator(_logins), _ITS_PATH, _A_FILE]
+ReadFile = Annotated[LocalFile, BeforeValidator(_local_file), _ITS_PATH, _A_FILE]
+"""A file on the operator's machine; `inventory.load` makes its name absolute, and reads it."""
 
 PatchesFolder = Annotated[
     Patches,
@@ -262,6 +304,20 @@ class Containerd(Model):
     config: dict[str, Any] = {}
 
 
+class Registries(Model):
+    """Where containerd on the machines gets images that the bundle does not bring.
+
+    Mirrors are asked in order, before the registry itself. A path in a mirror's URL stands before the names of images.
+    """
+
+    mirrors: dict[RegistryHost, tuple[WebUrl, ...]] = {}
+    auth_file: LoginsFile | None = None
+    ca_file: ReadFile | None = None
+    http_proxy: WebUrl | None = None
+    https_proxy: WebUrl | None = None
+    no_proxy: tuple[NoProxy, ...] = ()
+
+
 class CoreDns(Model):
     """Cluster DNS."""
 
@@ -333,6 +389,7 @@ class Cluster(Model):
     kubelet: Kubelet = Kubelet()
     kube_proxy: KubeProxy = KubeProxy()
     containerd: Containerd = Containerd()
+    registries: Registries = Registries()
     addons: Addons = Addons()
     bundle: Bundle = Bundle()
     timeouts: Timeouts = Timeouts()

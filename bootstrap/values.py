@@ -215,6 +215,54 @@ def _absolute_path(text: str) -> str:
     )
 
 
+def _registry_host(text: str) -> str:
+    name, _, port = text.partition(":")
+    named = is_dns_name(name) or ip_address(name)
+    if text == "*" or (named and (":" not in text or port.isdecimal())):
+        return text
+    raise mistake(
+        "inventory-bad-name",
+        f"{shown(text)} is not the host of a registry",
+        "it is what stands before the first slash of an image's name",
+        'write for example docker.io or registry.example.com:5000, or "*" for all others',
+    )
+
+
+def _web_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 443)
+        bare = usable and not (parts.query or parts.fragment) and text.isprintable() and not set(text) & set(' "\\%')
+    except ValueError:
+        bare = False
+    if bare and "@" in parts.netloc:
+        raise mistake(
+            "inventory-bad-url",
+            f"the address of {shown(parts.hostname)} has a login in it",
+            "inventories are shown, copied and kept under version control",
+            "take it out; logins for registries are in the file that authFile names",
+        )
+    if bare and (ip_address(parts.hostname or "") or is_dns_name(parts.hostname or "")):
+        return text
+    raise mistake(
+        "inventory-bad-url",
+        f"{shown(text)} is not the address of a server",
+        "containerd is told it as it stands",
+        "write for example https://mirror.example.com:5000",
+    )
+
+
+def _no_proxy(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9.:/*_-]+", text):
+        return text
+    raise mistake(
+        "inventory-bad-name",
+        f"{shown(text)} is no name, address or subnet",
+        "it is told to containerd in a list with commas",
+        "write each as an entry of its own, as in .example.com or 192.0.2.0/24",
+    )
+
+
 def local_path(text: str) -> str:
     """Check the name of a file on the operator's machine."""
     if text and text.isprintable():
@@ -596,6 +644,11 @@ SshAddress = Annotated[
 ]
 San = Annotated[str, AfterValidator(_san), _text("DNS name or IP address", rf"(\*\.)?{_NAME}|{_IP}")]
 EtcdUrl = Annotated[str, AfterValidator(_etcd_url), _text("https URL with a port", "https://[^@/?#]+:[0-9]+/?")]
+RegistryHost = Annotated[
+    str, AfterValidator(_registry_host), _text("host of a registry, or * for all others", r"\*|[A-Za-z0-9.:-]+")
+]
+WebUrl = Annotated[str, AfterValidator(_web_url), _text("http or https URL", "https?://[^@?#]+")]
+NoProxy = Annotated[str, AfterValidator(_no_proxy), _text("name, address or subnet", "[A-Za-z0-9.:/*_-]+")]
 Flag = Annotated[str, AfterValidator(_flag), _text("flag without dashes", _FLAG.pattern)]
 EnvName = Annotated[str, AfterValidator(_env_name), _text("name of a variable", _ENV_NAME.pattern)]
 LabelKey = Annotated[str, AfterValidator(_label_key), _text("label key", _KEY)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bootstrap import paths
+from bootstrap.phases import registries
 from bootstrap.render import merge, render, to_toml
 from bootstrap.steps import Binary, Command, Directory, File, Image, Step, Unit, Wait
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 CONTAINERD = f"{paths.BINARIES}/containerd"
 CTR = f"{paths.BINARIES}/ctr"
-REGISTRIES = "/etc/containerd/certs.d"
 _KUBELET_BINARIES = (f"{paths.BINARIES}/kubelet", f"{paths.BINARIES}/kubectl")
 _CONTROL_PLANE_IMAGES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
@@ -75,7 +75,7 @@ def config(site: Site, host: Host) -> dict[str, Any]:
         "plugins": {
             "io.containerd.cri.v1.images": {
                 "pinned_images": {"sandbox": site.image("pause")},
-                "registry": {"config_path": REGISTRIES},
+                "registry": {"config_path": paths.REGISTRIES},
             },
             "io.containerd.cri.v1.runtime": {
                 "cni": {"bin_dirs": [paths.CNI_BINARIES], "conf_dir": paths.CNI_CONFIG},
@@ -88,14 +88,16 @@ def config(site: Site, host: Host) -> dict[str, Any]:
 
 def runtime_steps(site: Site, node: Node) -> Iterator[Step]:
     """Install and start containerd, with runc and the CNI plug-ins."""
-    for folder in (paths.CNI_BINARIES, paths.CNI_CONFIG, REGISTRIES):
+    for folder in (paths.CNI_BINARIES, paths.CNI_CONFIG, paths.REGISTRIES):
         yield Directory(folder)
     binaries = [binary for binary in site.contents.binaries if binary.path not in _KUBELET_BINARIES]
     for binary in binaries:
         yield Binary(binary.path, binary.digest, binary.size)
     yield File(paths.CONTAINERD_CONFIG, to_toml(config(site, node.host)).encode())
     yield File(paths.CONTAINERD_UNIT, render("runtime/containerd.service.j2", UnitFile()).encode())
-    yield Unit("containerd.service", uses=(CONTAINERD, paths.CONTAINERD_CONFIG, paths.CONTAINERD_UNIT))
+    yield from registries.steps(site)
+    uses = (CONTAINERD, paths.CONTAINERD_CONFIG, paths.CONTAINERD_UNIT)
+    yield Unit("containerd.service", uses=(*uses, paths.CONTAINERD_PROXY) if registries.proxy(site) else uses)
     yield Wait("containerd to answer", until=_ANSWERS, seconds=60, explain=_LOG)
 
 

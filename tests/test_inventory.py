@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import get_args
@@ -7,7 +8,7 @@ from typing import get_args
 import pytest
 
 from bootstrap.errors import NotSupported
-from bootstrap.inventory import InventoryError, Problem, load, require_supported
+from bootstrap.inventory import InventoryError, Problem, dump, load, require_supported
 from bootstrap.spec import Inventory, effective_ssh
 from bootstrap.values import ProblemId
 
@@ -158,3 +159,17 @@ def test_f16_cgroup_drivers_that_differ_are_refused_with_the_line(tmp_path: Path
     options = "{runc: {options: {SystemdCgroup: false}}}"
     plugins = f"{{io.containerd.cri.v1.runtime: {{containerd: {{runtimes: {options}}}}}}}"
     assert read(tmp_path, f"{text[:-2]}, containerd: {{config: {{plugins: {plugins}}}}}}}\n")
+
+
+def test_logins_of_registries_are_read_and_never_written(tmp_path: Path) -> None:
+    login = {"username": "me", "password": "pass-word"}
+    told = {"auths": {"https://index.docker.io/v1/": login, "https://registry.example.com:5000": login}}
+    (tmp_path / "logins.json").write_text(json.dumps(told))
+    inventory = read(tmp_path, ONE + "cluster: {registries: {authFile: logins.json}}\n")
+    logins = inventory.cluster.registries.auth_file
+    assert logins is not None
+    assert logins.headers == dict.fromkeys(("docker.io", "registry.example.com:5000"), "Basic bWU6cGFzcy13b3Jk")
+    assert f"authFile: {tmp_path}/logins.json" in dump(inventory)
+    assert "bWU6cGFzcy13b3Jk" not in dump(inventory) + repr(inventory)
+    (tmp_path / "written.yaml").write_text(dump(inventory))
+    assert load(tmp_path / "written.yaml") == inventory

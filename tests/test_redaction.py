@@ -75,3 +75,10 @@ def test_what_a_plan_hides_is_its_secret_files() -> None:
     todo = plan.build(phases.INIT, dataclasses.replace(made, files=files), nodes=made.control_plane)
     assert PEM in todo.hidden
     assert not [data for data in todo.hidden if b"-----BEGIN CERTIFICATE" in data and b"KEY" not in data]
+
+
+def test_a_login_of_http_is_masked_as_it_is_sent_and_as_it_was_written() -> None:
+    known = Secrets()
+    sent = base64.b64encode(b"me:pass-word").decode()
+    known.learn(f'authorization = ["Basic {sent}"]'.encode())
+    assert known.mask(f"{sent} pass-word") == f"{MASK} {MASK}"

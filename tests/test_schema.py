@@ -53,6 +53,8 @@ IN_YAML_ITSELF = {
 }
 BY_MEANING = {
     "bad-path--home",
+    "bad-path--registries",
+    "bad-path--registry-files",
     "host-bits",
     "restricted-label",
     "subnet-too-large",

@@ -52,26 +52,32 @@ class Credentials:
         return Login()
 
 
-def read(path: Path | None) -> Credentials:
-    """Read `path`; None is `${DOCKER_CONFIG:-~/.docker}/config.json`, which need not be there.
+def read(path: Path | None, *, name: str = "") -> Credentials:
+    """Read `path`, which messages call `name`; None is `${DOCKER_CONFIG:-~/.docker}/config.json`, which may be absent.
 
-    Raises `ConfigError`.
+    Raises `ConfigError`, which tells nothing of what is in the file.
     """
     file = path or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     if path is None and not file.exists():
         return Credentials()
+    name = name or str(file)
     try:
         told: Any = json.loads(file.read_bytes())
         auths = {str(key): value for key, value in told.get("auths", {}).items()}
         helpers = {str(key): str(value) for key, value in told.get("credHelpers", {}).items()}
         store = str(told.get("credsStore", ""))
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from error
+        raise ConfigError(f"{name}: {error.strerror}") from error
     except (ValueError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{file}: it is not a file of Docker's form, with logins under `auths`") from error
+        raise ConfigError(f"{name}: it is not a file of Docker's form, with logins under `auths`") from error
     # A program that holds logins leaves an empty entry for each; the program's own word is then all there is.
-    logins = {_host(key): _login(file, key, value) for key, value in auths.items() if value}
-    return Credentials(logins, {**helpers, **({"": store} if store else {})}, str(file))
+    logins = {_host(key): _login(name, key, value) for key, value in auths.items() if value}
+    return Credentials(logins, {**helpers, **({"": store} if store else {})}, name)
+
+
+def image_host(key: str) -> str:
+    """Give the host as it stands in the names of images, for a key of `Credentials.logins`."""
+    return "docker.io" if key in _DOCKER_HUB_KEYS else key
 
 
 def _host(key: str) -> str:
@@ -79,7 +85,7 @@ def _host(key: str) -> str:
     return key if key in _DOCKER_HUB_KEYS else key.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
-def _login(file: Path, key: str, value: Any) -> Login:
+def _login(file: str, key: str, value: Any) -> Login:
     try:
         name, password = value.get("username", ""), value.get("password", "")
         if value.get("auth"):

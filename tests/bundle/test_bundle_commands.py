@@ -17,6 +17,12 @@ def test_show_lists_every_file_on_stdout(tmp_path: Path, capsys: pytest.CaptureF
     assert all(listed.sha256[:12] in out for listed in made.files)
 
 
+def test_images_are_listed_one_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = write_bundle(tmp_path / "bundle", platform="linux/arm64")
+    assert cli.run(["bundle", "images", str(tmp_path / "bundle")]) == 0
+    assert capsys.readouterr().out.splitlines() == [image.reference for image in made.contents.images]
+
+
 def test_verify_of_a_whole_bundle_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_bundle(tmp_path / "bundle")
     assert cli.run(["bundle", "verify", str(tmp_path / "bundle")]) == 0
