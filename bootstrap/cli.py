@@ -33,6 +33,7 @@ ORDER = (
     "apply",
     "init",
     "join",
+    "status",
     "verify",
     "remove",
     "replace",

@@ -75,6 +75,32 @@ def test_the_operators_kubeconfig_works_from_his_own_machine(cluster: Cluster) -
     program.unlink()
 
 
+def test_status_shows_the_whole_cluster_without_a_warning(cluster: Cluster) -> None:
+    cluster.wait_ready(EVERY)
+    cluster.kubectl("-n kube-system rollout status deploy/coredns --timeout=300s", seconds=360)
+    shown = cluster.kubestrap("status", "--output", "json").stdout
+    (seen,) = (line["data"] for line in map(json.loads, shown.splitlines()) if line["event"] == "result")
+    assert seen["problems"] == []
+    assert {host["name"]: (host["node"], host["endpoint"]) for host in seen["hosts"]} == dict.fromkeys(
+        EVERY, ("Ready", "ok")
+    )
+    components = {each["name"]: (each["ready"], each["wanted"]) for each in seen["components"]}
+    assert components == dict.fromkeys(
+        ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"), (1, 1)
+    ) | {
+        "kube-proxy": (3, 3),
+        "kube-flannel-ds": (3, 3),
+        "coredns": (2, 2),
+    }
+    assert [(member["name"], member["role"]) for member in seen["etcd"]] == [("cp1", "leader")]
+    days = {(each["host"], each["name"]): each["days"] for each in seen["certificates"]}
+    assert days["cp1", "ca"] > 3600
+    assert {days[at] for at in (("cp1", "apiserver"), ("cp1", "admin.conf"), ("worker2", "kubelet-client"))} <= {
+        363,
+        364,
+    }
+
+
 def test_no_token_is_left_behind(cluster: Cluster) -> None:
     listed = cluster.kubestrap("token", "list").stdout
     assert listed.splitlines()[1:] == []
