@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -8,7 +9,7 @@ import pytest
 
 from bootstrap import cli, errors
 from bootstrap.values import ProblemId
-from tools import checks_docs, inventory_docs
+from tools import checks_docs, commands_docs, inventory_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,6 +22,22 @@ def test_the_inventorys_document_shows_the_models_as_they_are() -> None:
 
 def test_the_list_of_checks_shows_the_checks_as_they_are() -> None:
     assert checks_docs.DOCUMENT.read_text() == checks_docs.document(), "run python -m tools.checks_docs"
+
+
+def test_the_commands_document_and_the_man_page_show_the_commands_as_they_are() -> None:
+    told = "run python -m tools.commands_docs"
+    assert commands_docs.DOCUMENT.read_text() == commands_docs.document(), told
+    assert commands_docs.MAN_PAGE.read_text() == commands_docs.man_page(), told
+
+
+def test_the_man_page_is_shown_without_a_warning_and_whole() -> None:
+    command = ["groff", "-man", "-Tascii", "-P-cbou", "-rHY=0", "-ww", commands_docs.MAN_PAGE]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stderr == ""
+    words = " ".join(shown.stdout.split())
+    for described in commands_docs.described():
+        for text in (described.usage, *described.help, *(part for pair in described.parameters for part in pair)):
+            assert " ".join(text.split()) in words
 
 
 def test_every_kind_of_mistake_is_documented() -> None:

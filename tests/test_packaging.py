@@ -59,7 +59,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_file_of_the_product_once(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert sorted(names) == sorted(files())
+    (man_page,) = set(names) - files()
+    assert man_page.endswith(".data/data/share/man/man1/kubestrap.1")
+    assert sorted(names) == sorted({*files(), man_page})
 
 
 def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built: Path, tmp_path: Path) -> None:
@@ -103,6 +105,7 @@ def test_the_wheel_runs_with_nothing_but_what_it_says_that_it_needs(
     command = installed.with_name("kubestrap")
     assert run([command, "--version"], tmp_path).startswith("kubestrap ")
     assert "Usage: kubestrap" in run([command, "--help"], tmp_path)
+    assert (installed.parents[1] / "share" / "man" / "man1" / "kubestrap.1").is_file()
     plan = run([command, "plan", "init", "-i", inventory], tmp_path)
     assert plan.startswith("cp1:\n")
     assert run([installed, ROOT / "examples" / "cluster.py", "plan", inventory], tmp_path) == plan
