@@ -12,9 +12,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap import diff, inventory, joining, outline, run
+from bootstrap import applying, diff, inventory, joining, outline, run
+from bootstrap.applying import Applied
 from bootstrap.diff import Differences
-from bootstrap.errors import Problem
+from bootstrap.errors import Problem, UsageError
 from bootstrap.events import Event, Listener, Result
 from bootstrap.gather import Request
 from bootstrap.joining import Joined
@@ -52,31 +53,33 @@ class Cluster:
         """
         return outline.outline(self.inventory, workflow, request or Request())
 
-    def diff(self, workflow: Workflow, request: Request | None = None) -> Differences:
-        """Look at the machines and the cluster, and give what `workflow` would change there. Nothing is changed.
+    def diff(self, workflow: Workflow | None = None, request: Request | None = None) -> Differences:
+        """Look at the machines and the cluster, and give what `apply` would change there. Nothing is changed.
 
         Raises what the iterator of `apply` raises.
         """
         found = Differences(lambda _: None)
-        find = {"init": diff.init, "join": diff.join}[workflow]
-        find(self.inventory, request or Request(), lambda problem: found(warned(problem)), found)
+        find = {None: diff.apply, "init": diff.init, "join": diff.join}[workflow]
+        find(self.inventory, _of(workflow, request), lambda problem: found(warned(problem)), found)
         return found
 
-    def apply(self, workflow: Workflow, request: Request | None = None) -> Generator[Event, None, None]:
-        """Do `workflow`, and give its events as they come; work begins with the first one that is asked for.
+    def apply(self, workflow: Workflow | None = None, request: Request | None = None) -> Generator[Event, None, None]:
+        """Make the cluster, or what it lacks, or do `workflow` alone, and give the events as they come.
 
-        The first event is `Started`. The last two are `Recap`, and where all went well a `Result`: its data is a
-        `Made` (init: the admin's kubeconfig) or a `Joined`. Work does not wait for whoever takes the events.
+        Work begins with the first event that is asked for, and waits for nobody. That event is `Started`. The last two
+        are `Recap`, and where all went well a `Result`: its data is an `Applied`, of init alone a `Made` (with the
+        admin's kubeconfig), of join alone a `Joined`.
 
         `close()`, and any exception that leaves an open iterator behind, ends the run as SIGINT ends the command:
         machines stop after their current step, locks are given up, and another run goes on from there.
 
         Raises, in place of a next event, `HostsFailed` where hosts failed, after all others are done, or another
-        `BootstrapError` where nothing could be begun.
+        `BootstrapError` where nothing could be begun. Raises `UsageError` at once for a request of some hosts or phases
+        without a `workflow`.
         """
-        asked = request or Request()
+        asked = _of(workflow, request)
         workers = tuple(host for host in self.inventory.hosts if host.is_worker)
-        part = self.inventory.formed if workflow == "init" else workers
+        part = {None: self.inventory.hosts, "init": self.inventory.formed, "join": workers}[workflow]
         names = [host.name for host in part if not asked.limit or host.name in asked.limit]
 
         def work(listener: Listener) -> None:
@@ -86,19 +89,31 @@ class Cluster:
                 report(event)
                 listener(event)
 
-            with recapped(workflow, self.inventory, names, tell, report):
+            with recapped(workflow or "apply", self.inventory, names, tell, report):
                 result = self._done(workflow, asked, tell)
             tell(Result(result))
 
         return events(work)
 
-    def _done(self, workflow: Workflow, request: Request, listener: Listener) -> Made | Joined:
+    def _done(self, workflow: Workflow | None, request: Request, listener: Listener) -> Applied | Made | Joined:
         def warn(problem: Problem) -> None:
             listener(warned(problem))
 
-        if workflow == "init":
-            return run.init(self.inventory, request, listener, warn)
-        return joining.join(self.inventory, request, listener, warn)
+        match workflow:
+            case None:
+                return applying.apply(self.inventory, request, listener, warn)
+            case "init":
+                return run.init(self.inventory, request, listener, warn)
+            case "join":
+                return joining.join(self.inventory, request, listener, warn)
+
+
+def _of(workflow: Workflow | None, request: Request | None) -> Request:
+    """Give what is asked of a run. Raises `UsageError` where it is asked of the wrong one."""
+    asked = request or Request()
+    if workflow is None and (asked.only or asked.skip or asked.until or asked.limit):
+        raise UsageError("hosts and phases are chosen of init or join, which is not named")
+    return asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,19 @@ def test_a_run_begins_when_its_first_event_is_asked_for_and_ends_with_a_typed_er
     assert "kubestrap" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_run_of_no_workflow_is_about_the_whole_cluster(inventory: Path) -> None:
+    cluster = Cluster.load(inventory)
+    run = cluster.apply()
+    assert next(run) == Started("apply", "kubernetes", ("cp1", "w1", "w2"), bootstrap.__version__)
+    with pytest.raises(HostsFailed, match="cp1: "):
+        list(run)
+    for request in (Request(limit=["w1"]), Request(until="certs"), Request(skip=["certs"]), Request(only=["certs"])):
+        with pytest.raises(UsageError, match="init or join"):
+            cluster.apply(request=request)
+        with pytest.raises(UsageError, match="init or join"):
+            cluster.diff(request=request)
+
+
 def test_a_run_is_about_the_hosts_that_it_is_asked_for(inventory: Path) -> None:
     run = Cluster.load(inventory).apply("join", Request(limit=["w2"]))
     started = next(run)
