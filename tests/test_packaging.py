@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -127,6 +128,11 @@ def test_the_installed_library_is_typed(installed: Path, tmp_path: Path) -> None
         "cluster.diff('init').drifts  # type: ignore[attr-defined]\n"
         "from bootstrap import Clusters  # type: ignore[attr-defined]\n"
     )
+    (shown,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "library.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    page = tmp_path / "page.py"
+    page.write_text(shown)
     mypy = [
         sys.executable,
         "-m",
@@ -137,7 +143,7 @@ def test_the_installed_library_is_typed(installed: Path, tmp_path: Path) -> None
         "--python-executable",
         installed,
     ]
-    run([*mypy, script, ROOT / "examples" / "cluster.py"], tmp_path)
+    run([*mypy, script, page, ROOT / "examples" / "cluster.py"], tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +242,6 @@ def test_the_lock_has_hashes_and_no_address_of_an_index() -> None:
 
 
 def test_every_requirement_is_locked() -> None:
-    import re
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
