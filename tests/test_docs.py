@@ -60,6 +60,13 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
         assert (path.parent / link).exists(), link
 
 
+def test_every_page_is_found_from_the_first_one() -> None:
+    first = ROOT / "docs" / "README.md"
+    linked = {(first.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)", first.read_text())}
+    pages = {*first.parent.glob("*.md"), *(first.parent / "how-to").glob("*.md")} - {first}
+    assert sorted(path.name for path in pages - linked) == []
+
+
 def test_decisions_are_numbered_without_gaps_and_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     numbers = sorted(int(path.name[:4]) for path in folder.glob("[0-9]*.md"))
