@@ -109,7 +109,7 @@ def test_the_wheel_runs_with_nothing_but_what_it_says_that_it_needs(
     assert (installed.parents[1] / "share" / "man" / "man1" / "kubestrap.1").is_file()
     plan = run([command, "plan", "init", "-i", inventory], tmp_path)
     assert plan.startswith("cp1:\n")
-    assert run([installed, ROOT / "examples" / "cluster.py", "plan", inventory], tmp_path) == plan
+    assert run([installed, ROOT / "examples" / "cluster.py", "plan", inventory], tmp_path).startswith(plan)
     script = "import bootstrap, bootstrap.phases as p; print(bootstrap.__file__, len(p.INIT), len(p.JOIN))"
     assert run([installed, "-c", script], tmp_path).startswith(str(installed.parents[1]))
 

@@ -77,10 +77,15 @@ def command_lines() -> Iterator[tuple[str, str]]:
                 yield f"{page.name}:{number}", found[1]
 
 
+@pytest.fixture(scope="module")
+def top() -> Any:
+    return typer.main.get_command(cli.command())
+
+
 @pytest.mark.parametrize(("where", "line"), list(command_lines()))
-def test_every_command_of_the_pages_exists_with_its_options(where: str, line: str) -> None:
+def test_every_command_of_the_pages_exists_with_its_options(where: str, line: str, top: Any) -> None:
     _, *arguments = shlex.split(re.split(r"[|>;]", line.replace("...", "X"))[0], comments=True)
-    command: Any = typer.main.get_command(cli.command())
+    command = top
     with command.make_context("kubestrap", [], resilient_parsing=True) as context:
         while arguments and arguments[0] in getattr(command, "commands", {}):
             command = command.commands[arguments.pop(0)]
