@@ -12,7 +12,6 @@ import pytest
 
 from bootstrap import cli
 from tests.screen import ROOT, sitting_at
-from tools import phases_docs
 
 SHELLS = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], "source <(kubestrap completion bash)"),
@@ -125,9 +124,3 @@ def test_completing_imports_nothing_slow(home: Path) -> None:
 def test_a_shell_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["completion", "csh"]) == 2
     assert "bash" in capsys.readouterr().err
-
-
-def test_the_names_and_the_document_are_those_of_the_phases() -> None:
-    told = "run python -m tools.phases_docs"
-    assert phases_docs.NAMES.read_text() == phases_docs.names(), told
-    assert phases_docs.DOCUMENT.read_text() == phases_docs.document(), told

@@ -9,7 +9,7 @@ import pytest
 
 from bootstrap import cli, errors
 from bootstrap.values import ProblemId
-from tools import checks_docs, commands_docs, inventory_docs
+from tools import checks_docs, commands_docs, inventory_docs, phases_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,6 +28,12 @@ def test_the_commands_document_and_the_man_page_show_the_commands_as_they_are() 
     told = "run python -m tools.commands_docs"
     assert commands_docs.DOCUMENT.read_text() == commands_docs.document(), told
     assert commands_docs.MAN_PAGE.read_text() == commands_docs.man_page(), told
+
+
+def test_the_phases_document_and_the_names_that_shells_complete_are_those_of_the_phases() -> None:
+    told = "run python -m tools.phases_docs"
+    assert phases_docs.NAMES.read_text() == phases_docs.names(), told
+    assert phases_docs.DOCUMENT.read_text() == phases_docs.document(), told
 
 
 def test_the_man_page_is_shown_without_a_warning_and_whole() -> None:
