@@ -249,6 +249,6 @@ def _node(node: Mapping[str, Any] | None, *, asked: bool) -> tuple[str, str, str
 
 
 def _version(spec: Mapping[str, Any]) -> str:
-    image = str(next(iter(spec.get("containers", ())), {}).get("image", "")).partition("@")[0]
-    tag = image.rpartition("/")[2].partition(":")[2]
-    return tag.removeprefix("v")
+    containers = spec.get("containers") or [{}]
+    image = str(containers[0].get("image", "")).partition("@")[0]
+    return image.rpartition("/")[2].partition(":")[2].removeprefix("v")
