@@ -35,7 +35,7 @@ class Secrets:
                 self._longest_first = tuple(sorted(self._values, key=len, reverse=True))
 
     def learn(self, *documents: bytes) -> None:
-        """Keep out the secrets in files and input: PEM private keys, keys of kubeconfigs, bootstrap tokens, HTTP logins.
+        """Keep out secrets in files and input: PEM private keys, keys of kubeconfigs, bootstrap tokens, HTTP logins.
 
         Each line of a key is one: what quotes a file may part and indent it.
         """

@@ -21,22 +21,19 @@ SHELLS = {
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """Make a folder with an inventory, another one, and the command."""
+def home(tmp_path: Path, path_with_command: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder with an inventory and another one, and have the command on PATH."""
+    monkeypatch.setenv("PATH", path_with_command)
     for file, worker in (("inventory.yaml", "hydrogen"), ("other.yaml", "oxygen")):
         (tmp_path / file).write_text(
             "hosts:\n  - {name: lithium, address: 192.0.2.10, roles: [control-plane]}\n"
             f"  - {{name: {worker}, address: 192.0.2.11, roles: [worker]}}\n"
         )
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "kubestrap"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m bootstrap "$@"\n')
-    command.chmod(0o755)
     return tmp_path
 
 
 def environment(home: Path) -> dict[str, str]:
-    return {"PATH": f"{home / 'bin'}:{os.environ['PATH']}", "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8"}
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "xterm", "LANG": "C.UTF-8"}
 
 
 COMPLETED = {
@@ -65,7 +62,7 @@ def asked(home: Path, *words: str) -> Sequence[str]:
     """Ask for what completes the last of `words`, as bash does."""
     line = {"COMP_WORDS": "\n".join(["kubestrap", *words]), "COMP_CWORD": str(len(words))}
     done = subprocess.run(
-        [home / "bin" / "kubestrap"],
+        ["kubestrap"],
         env=environment(home) | line | {"_KUBESTRAP_COMPLETE": "complete_bash"},
         cwd=home,
         capture_output=True,

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +93,7 @@ def test_every_command_of_the_pages_exists_with_its_options(where: str, line: st
 
 
 @pytest.mark.parametrize("page", sorted(RUN), ids=lambda page: page.stem)
-def test_blocks_that_can_be_run_succeed(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "kubestrap"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m bootstrap "$@"\n')
-    command.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+def test_blocks_that_can_be_run_succeed(page: Path, path_with_command: str, tmp_path: Path) -> None:
     for block in BLOCKS:
         if block.page != page:
             continue
@@ -110,7 +104,7 @@ def test_blocks_that_can_be_run_succeed(page: Path, tmp_path: Path) -> None:
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block.text],
                 cwd=tmp_path,
-                env=environment,
+                env={**os.environ, "PATH": path_with_command},
                 capture_output=True,
                 text=True,
                 timeout=200,
