@@ -1,8 +1,9 @@
-"""The scenario `molecule/default`, run as its users run it, on a lab whose machines are prepared already."""
+"""The scenarios in molecule/, run as their users run them, on labs whose machines are prepared already."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,14 +25,24 @@ class Done:
 
 
 def done(lab: Lab, folder: Path) -> Done:
-    """Run the scenario, which takes the lab as it finds it, look at its cluster, and have molecule take the lab down.
+    """Run the scenario `default`, look at its cluster, and have molecule take the lab down."""
+    said = run(lab, folder, "default")
+    state = sameness.settled(Cluster(lab, folder))
+    _molecule(lab, folder, "destroy", "-s", "default")
+    return Done(said, state, lab.name not in labs.names())
+
+
+def run(lab: Lab, folder: Path, scenario: str) -> str:
+    """Run a scenario, which takes the lab as it finds it and leaves it, and give what molecule says.
 
     Raises `AssertionError` where a step of the scenario fails.
     """
-    said = _molecule(lab, folder, "test", "--destroy", "never")
-    state = sameness.settled(Cluster(lab, folder))
-    _molecule(lab, folder, "destroy")
-    return Done(said, state, lab.name not in labs.names())
+    return _molecule(lab, folder, "test", "-s", scenario, "--destroy", "never")
+
+
+def steps(said: str, scenario: str) -> list[str]:
+    """List the steps of a scenario that molecule says went well."""
+    return re.findall(rf"{scenario} > (\w+)\W+Executed: Successful", said.partition("DETAILS")[0])
 
 
 def _molecule(lab: Lab, folder: Path, *arguments: str) -> str:

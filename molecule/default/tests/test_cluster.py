@@ -44,7 +44,9 @@ def test_the_machine_passes_every_check(host: Any, inventory: Inventory, content
     wanted = [each for each in CATALOGUE if each.applies(described, inventory, lead)]
     places = {"all", "node"}
     if described.is_control_plane:
-        places |= {"control-plane", "control-plane, etcd", "etcd", "cluster"}
+        places |= {"control-plane", "control-plane, etcd", "etcd"}
+    if described.name == lead:
+        places |= {"cluster"}
     assert {each.on for each in wanted} == places
     expect_passed(verify.made(machine, subject, each) for each in wanted)
 
