@@ -13,6 +13,8 @@ BENCHMARKS = {
     "workers": clusters.workers,
     "ha": clusters.ha,
     "third": clusters.third,
+    "masters": clusters.masters,
+    "replacement": clusters.replacement,
     "rerun": clusters.rerun,
     "roundtrips": links.roundtrips,
     "diagnosis": faults.diagnosis,

@@ -17,6 +17,7 @@ from benchmarks.machines import KUBECTL, Machines, bare, kubeadm_config, prepare
 from benchmarks.report import medians, ratio
 from bootstrap import outline
 from bootstrap.bundle import open_bundle
+from bootstrap.lab import machines as power
 from bootstrap.phases import addons
 from bootstrap.render import to_yaml
 from bootstrap.spec import Inventory
@@ -157,14 +158,51 @@ def third(runs: int) -> None:
     ratio("kubestrap / kubeadm", seconds["kubestrap"], seconds["kubeadm"], 1.0)
 
 
+def masters(runs: int) -> None:
+    """Compare forming three control planes with forming one, in turn."""
+    seconds: dict[str, list[float]] = {"one": [], "three": []}
+    with prepared(3) as machines:
+        names = [machine.name for machine in machines.lab.machines]
+        for number in range(runs):
+            for side, chosen in (("one", names[:1]), ("three", names)):
+                for name in names:
+                    machines.wipe_here(name)
+                machines.choose(chosen, _three_masters)
+                seconds[side].append(machines.kubestrap("init"))
+            say(f"run {number + 1} of {runs}: " + ", ".join(f"{side} {of[-1]:.1f} s" for side, of in seconds.items()))
+    medians("init of prepared machines", seconds)
+    ratio("three control planes / one", seconds["three"], seconds["one"], 3.0)
+
+
+def replacement(runs: int) -> None:
+    """Replace one of three control planes, which is lost and known to be, by another machine, to its Node Ready."""
+    seconds: list[float] = []
+    with prepared(4) as machines:
+        first, _, lost, new = names = [machine.name for machine in machines.lab.machines]
+        for number in range(runs):
+            for name in names:
+                machines.wipe_here(name)
+            machines.choose(names[:3], _three_masters)
+            machines.kubestrap("init")
+            power.cut_power(machines.lab.name, lost)
+            machines.ssh(first, f"{KUBECTL} wait --for=condition=Ready=Unknown --timeout=300s node/{lost}")
+            machines.choose([*names[:2], new], _three_masters)
+            took = machines.kubestrap("replace", lost, new, "--dead", "--yes")
+            took += machines.ssh(first, f"{KUBECTL} wait --for=condition=Ready --timeout=300s node/{new}")
+            seconds.append(took)
+            power.start(machines.lab.name, lost)
+            power.wait(machines.lab.name, [machines.lab.machine(lost)])
+            say(f"run {number + 1} of {runs}: {took:.1f} s")
+    medians("a lost control plane of three replaced by a prepared machine, to its Node Ready", {"kubestrap": seconds})
+
+
 def _three_masters(data: dict[str, Any]) -> None:
     for host in data["hosts"][:3]:
         host["roles"] = ["control-plane"]
 
 
 def _ours(machines: Machines, _: Sequence[str], __: Inventory) -> None:
-    machines.kubestrap("init")
-    machines.kubestrap("join")
+    machines.kubestrap("apply")
 
 
 def _kubeadms(machines: Machines, names: Sequence[str], inventory: Inventory) -> None:

@@ -80,8 +80,7 @@ def _form(machines: Machines, names: Sequence[str], kind: str) -> Inventory:
     with ThreadPoolExecutor(4) as workers:
         list(workers.map(wipe, names[:4]))
     inventory = machines.choose(names[:4], change)
-    machines.kubestrap("init")
-    machines.kubestrap("join")
+    machines.kubestrap("apply")
     ready = " ".join(f"node/{name}" for name in names[:4])
     machines.ssh(names[0], f"{KUBECTL} wait --for=condition=Ready --timeout=300s {ready}")
     time.sleep(10)  # what was started may settle
