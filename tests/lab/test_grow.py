@@ -1,6 +1,6 @@
 """A cluster that began with one control-plane machine grows to three, is broken meanwhile, and ends as three voters.
 
-The tests go on from each other, on machines of their own. Costs about 3 min.
+The tests go on from each other, on machines of their own. Costs about 4 min.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from tests.lab.conftest import lab_of
 
 MASTERS = ("cp1", "cp2", "cp3")
 EVERY = (*MASTERS, "worker1")
+CUT_OFF = """
+table inet cut {
+    chain in { type filter hook input priority -300; iifname lo accept; tcp dport 22 accept; drop; }
+    chain out { type filter hook output priority -300; oifname lo accept; tcp sport 22 accept; drop; }
+}
+"""
+"""What leaves a machine nothing but its own and the operator's way to it."""
 SHOWN = "find /etc/kubernetes /etc/hosts -type f -exec cksum {} + | sort"
 
 
@@ -33,6 +40,14 @@ def grown(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 def _broken_etcd(data: dict[str, Any]) -> None:
     data["cluster"]["etcd"] = {"local": {"extraArgs": [{"name": "no-such-flag", "value": "1"}]}}
+
+
+def _impatient(data: dict[str, Any]) -> None:
+    data["cluster"]["timeouts"] = {"etcdAPICall": "15s"}
+
+
+def _voters(cluster: Cluster) -> list[str]:
+    return sorted(one["name"] for one in members(cluster, "cp1")["members"] if not one.get("isLearner"))
 
 
 def _listed(cluster: Cluster, machine: str) -> set[str]:
@@ -63,14 +78,33 @@ def test_r4_a_member_that_does_not_start_is_taken_out_again_and_the_next_is_not_
     assert {name: grown.on(name, SHOWN) for name in before} == before
 
 
-def test_f2_a_killed_join_of_control_planes_is_finished_and_all_of_them_vote(grown: Cluster) -> None:
+def test_f2_a_killed_join_of_a_control_plane_is_finished(grown: Cluster) -> None:
     grown.write_inventory(EVERY)
-    cluster_id = members(grown, "cp1")["header"]["cluster_id"]
     with grown.start("join") as run:
         kills.until(run, r"cp2\s+etcd-join")
         grown.on("cp2", "timeout 60 sh -c 'until [ -e /var/lib/etcd/member ]; do sleep 0.1; done'")
         run.kill()
         run.wait(60)
+    grown.kubestrap("join", "--limit", "cp2")
+    assert _voters(grown) == ["cp1", "cp2"]
+
+
+def test_f24_one_that_is_cut_off_while_another_joins_costs_nothing_but_another_join(grown: Cluster) -> None:
+    grown.write_inventory(EVERY, _impatient)
+    cluster_id = members(grown, "cp1")["header"]["cluster_id"]
+    with grown.start("join") as run:
+        begun = "until [ -e /etc/kubernetes/manifests/etcd.yaml ]; do sleep 0.05; done"
+        grown.on("cp3", f"timeout 120 sh -c '{begun}'")
+        grown.on("cp2", "nft -f -", stdin=CUT_OFF)
+        _, told = run.communicate(timeout=300)
+    assert run.returncode
+    assert re.search(r"cp3: .*phase etcd-join", told)
+    assert "Its etcd member is a learner still" in told
+    grown.on("cp2", "nft delete table inet cut")
+    grown.on("cp1", f"until {KUBECTL} get --raw /readyz; do sleep 1; done", seconds=120)
+    assert _voters(grown) == ["cp1", "cp2"]
+
+    grown.write_inventory(EVERY)
     grown.kubestrap("join")
     for name in MASTERS:
         seen = members(grown, name)
@@ -110,7 +144,7 @@ def test_r3_two_runs_do_not_add_members_at_the_same_time(grown: Cluster) -> None
     assert not lease["spec"].get("holderIdentity"), "it was given back"
 
 
-def test_f24_what_was_the_only_member_is_rebuilt_as_a_learner_where_its_data_are_gone(grown: Cluster) -> None:
+def test_f22_what_was_the_only_member_is_rebuilt_as_a_learner_where_its_data_are_gone(grown: Cluster) -> None:
     before = members(grown, "cp2")
     grown.on("cp1", "mv /etc/kubernetes/manifests/etcd.yaml /root/")
     grown.on("cp1", "while pgrep -x etcd; do sleep 0.2; done; rm -rf /var/lib/etcd/member", seconds=120)
