@@ -135,7 +135,9 @@ def test_r6_a_run_that_ended_before_the_first_member_knew_of_the_others_is_finis
     alone = f"s#--initial-cluster=.*#--initial-cluster=cp1=https://{grown.lab.machine('cp1').address}:2380#"
     grown.on("cp1", f"cp {manifest} /root/ && sed -i '{alone}' /root/etcd.yaml && mv /root/etcd.yaml {manifest}")
     assert _listed(grown, "cp1") == {"cp1"}
-    assert changes(grown.kubestrap("join").stderr) == [f"{manifest}: updated"]
+    # What a kubelet puts off, as it ended while there was no quorum, is started at once.
+    changed = [change for change in changes(grown.kubestrap("join").stderr) if "put off" not in change]
+    assert changed == [f"{manifest}: updated"]
     assert _listed(grown, "cp1") == set(MASTERS)
 
 
