@@ -33,6 +33,7 @@ ORDER = (
     "apply",
     "init",
     "join",
+    "adopt",
     "status",
     "verify",
     "remove",

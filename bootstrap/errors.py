@@ -86,6 +86,12 @@ class NodeAddressUnclear(HostError):
     exit_code = 3
 
 
+class OtherCluster(HostError):
+    """The machine is a Node of another cluster than the inventory says (`cluster.caCertHash`)."""
+
+    exit_code = 3
+
+
 class Unreachable(HostError):
     """No connection could be made: name not resolved, refused, no route, or no answer in time."""
 
@@ -236,6 +242,20 @@ class PreflightFailed(BootstrapError):
         lines = [f"  {problem}" for problem in problems]
         after = "No machine was changed. --ignore-preflight-errors NAME,... goes on in spite of the checks it names."
         super().__init__("\n".join([f"preflight found {count}:", *lines, after]))
+        self.problems = tuple(problems)
+
+
+class AdoptionRefused(ConfigError):
+    """Machines are no cluster that can be adopted. Carries every problem; `check` is an id of docs/adopt.md."""
+
+    prefix = ""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        lines = [
+            f"{f'{problem.host}: ' if problem.host else ''}{problem.what}; {problem.fix} [{problem.check}]"
+            for problem in problems
+        ]
+        super().__init__("\n".join(lines))
         self.problems = tuple(problems)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,19 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import resources
 
-from bootstrap import lock, paths, preflight, reach, survey, virtual_address
+from bootstrap import lock, paths, preflight, reach, survey, tokens, virtual_address
 from bootstrap.addresses import node_address
 from bootstrap.connections import connected
-from bootstrap.errors import BootstrapError, HostsFailed, Locked, Problem, RecoveryUnfinished, StepFailed, UsageError
+from bootstrap.errors import (
+    BootstrapError,
+    HostsFailed,
+    Locked,
+    OtherCluster,
+    Problem,
+    RecoveryUnfinished,
+    StepFailed,
+    UsageError,
+)
 from bootstrap.etcd import external
 from bootstrap.parallel import attempt, raise_failures
 from bootstrap.plan import Phase, select
@@ -23,6 +33,7 @@ from bootstrap.spec import Inventory
 from bootstrap.transport.base import Host
 
 _ASIDE_SECONDS = 300.0
+_CA = f"{paths.PKI}/ca.crt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,11 @@ def _examine(
     def look(name: str) -> tuple[Node, preflight.Examination | None]:
         machine, host = by_name[name], hosts[name]
         holding = lease.take(host) if lease else None
+        known: Node | None = None
+        if cluster.ca_cert_hash:
+            if holding:
+                holding.wait()
+            known = _look(machine, host, inventory)
         examination = None
         if examined and name not in only_looked_at:
             own: preflight.Workflow = workflow or ("join" if machine.is_worker else "init")
@@ -197,10 +213,11 @@ def _examine(
                 platform=platform,
                 proxied=proxied,
                 stacked=inventory.is_stacked,
+                adopted=known is not None and _CA in known.facts.files,
             )
         if holding:
             holding.wait()
-        return _look(machine, host, inventory), examination
+        return known or _look(machine, host, inventory), examination
 
     looked, failures = attempt(list(by_name), look)
     locked = {name: error for name, error in failures.items() if isinstance(error, Locked)}
@@ -245,9 +262,24 @@ def _unfinished(name: str) -> RecoveryUnfinished:
 def _look(machine: Machine, host: Host, inventory: Inventory) -> Node:
     data = inventory.cluster.etcd.local.data_dir if machine in inventory.etcd_members else ""
     facts = survey.look(host, survey.read_back(machine), etcd_data=data)
+    require_ca(machine.name, facts.files.get(_CA), inventory.cluster.ca_cert_hash)
     # Which machine has the virtual address changes.
     own = [address for address in facts.addresses if address != inventory.cluster.virtual_address]
     return Node(machine, node_address(machine, own, inventory.cluster.networking), facts)
+
+
+def require_ca(name: str, ca: bytes | None, wanted: str | None) -> None:
+    """Raise `OtherCluster` for a host that holds a CA whose hash is not the one that is wanted, if any is."""
+    if ca is None or not wanted:
+        return
+    with contextlib.suppress(ValueError):
+        if wanted in tokens.ca_cert_hashes(ca):
+            return
+    raise OtherCluster(
+        name,
+        f"it is in another cluster: its {_CA} is not the CA that cluster.caCertHash names. Take that cluster off the "
+        "machine (reset), or correct the inventory",
+    )
 
 
 def _move_aside(leftovers: Sequence[_Leftover], hosts: Mapping[str, Host]) -> list[Problem]:

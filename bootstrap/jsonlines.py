@@ -15,6 +15,7 @@ from typer._click.exceptions import ClickException  # typer 0.29 exports its par
 
 from bootstrap import events
 from bootstrap.errors import (
+    AdoptionRefused,
     BootstrapError,
     HostError,
     HostsFailed,
@@ -51,7 +52,7 @@ def failures(error: BaseException) -> tuple[Failure, ...]:
         case HostsFailed():
             found = ((host, each) for host, one in error.failures.items() for each in failures(one))
             return tuple(dataclasses.replace(each, host=each.host or host) for host, each in found)
-        case PreflightFailed(problems=problems):
+        case PreflightFailed(problems=problems) | AdoptionRefused(problems=problems):
             return tuple(
                 Failure(kind, each.what, error.exit_code, each.host, check=each.check, fix=each.fix)
                 for each in problems

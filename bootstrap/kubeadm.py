@@ -104,6 +104,48 @@ def fields() -> Iterator[tuple[str, str, str]]:
             yield kind, name, _told(rule)
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A value of a document of kubeadm's, where it differs from what nobody set: its dotted name there.
+
+    `path` is that of our setting, beginning with `cluster` or `host`; it is empty where there is none: `why` tells.
+    """
+
+    name: str
+    value: Any
+    path: Path = ()
+    why: str = ""
+
+
+def placed(kind: str, given: Mapping[str, Any]) -> Iterator[Placed]:
+    """Find the places of all values of a document of `kind` that stands in a cluster, as kubeadm wrote it there.
+
+    Go's empty values are passed over, and so are values that are the only ones here, too. What takes thought
+    (kubernetesVersion, controlPlaneEndpoint) has no place, and is its caller's to take out before.
+    """
+    yield from _placed(_RULES[kind], (), given)
+
+
+def _placed(rules: Mapping[str, _Rule], path: Path, given: Mapping[str, Any]) -> Iterator[Placed]:
+    for key, value in given.items():
+        here = (*path, key)
+        dotted = ".".join(map(str, here))
+        if value in (None, "", {}, [], False) or here in {("apiVersion",), ("kind",)}:
+            continue
+        match rules.get(dotted):
+            case _To(path=target):
+                yield Placed(dotted, value, target)
+            case _Only(values=values, why=why):
+                if value not in values:
+                    yield Placed(dotted, value, (), why)
+            case _Not(why=why):
+                yield Placed(dotted, value, (), why)
+            case None if isinstance(value, dict) and any(name.startswith(f"{dotted}.") for name in rules):
+                yield from _placed(rules, here, value)
+            case _:
+                yield Placed(dotted, value, (), f"{VERSION} has no such field that is known here")
+
+
 def _told(rule: _Rule) -> str:
     match rule:
         case _To(path=path):
@@ -391,14 +433,14 @@ _NO_DISCOVERY = _Not(
     "hosts of an inventory join its own cluster by a token of the run",
     "remove discovery; the cluster of others is joined by kubestrap join --server, --ca-cert-hash and --token-file",
 )
-_RUNTIMES = (paths.CONTAINERD_SOCKET, "unix:///var/run/containerd/containerd.sock", "/run/containerd/containerd.sock")
+RUNTIMES = (paths.CONTAINERD_SOCKET, "unix:///var/run/containerd/containerd.sock", "/run/containerd/containerd.sock")
 _BIND_PORT = _By(_bind_port, "`cluster.endpoint.port` with kind local-proxy; else only `6443`")
 _COMMON: dict[str, _Rule] = {
     "dryRun": _Only((False,), "whether machines are changed is told by the command: kubestrap diff changes nothing"),
     "nodeRegistration.name": _By(
         lambda merge, part, _, __: merge.machines(part), "the host that the document is about"
     ),
-    "nodeRegistration.criSocket": _Only(_RUNTIMES, "containerd is the runtime that is installed, with this socket"),
+    "nodeRegistration.criSocket": _Only(RUNTIMES, "containerd is the runtime that is installed, with this socket"),
     "nodeRegistration.taints": _To(("host", "taints")),
     "nodeRegistration.kubeletExtraArgs": _To(("host", "kubelet", "extraArgs")),
     "nodeRegistration.ignorePreflightErrors": _To(("cluster", "ignorePreflightErrors")),

@@ -53,13 +53,18 @@ def stands(nodes: Sequence[Node]) -> bool:
     return any(all(path in node.facts.files for path in (*_SHARED, MANIFEST, paths.ADMIN_CONF)) for node in nodes)
 
 
-def initial_clusters(nodes: Sequence[Node]) -> dict[str, InitialCluster]:
-    """Give, by host, the lists in manifests that stay as they are: those of several members."""
+def initial_clusters(nodes: Sequence[Node], *, adopted: bool = False) -> dict[str, InitialCluster]:
+    """Give, by host, the lists in manifests that stay as they are: those of several members.
+
+    Where others made the cluster (`adopted`), a list of one stays, too, as long as its member has data: a member would
+    have to be started anew for it. A control plane that joins is reason enough, and then it is extended.
+    """
     found = {}
     for node in nodes:
         manifest = node.facts.files.get(MANIFEST, b"")
         members = listed(manifest)
-        if len(members) > 1 and node.name in members:
+        stays = len(members) > 1 or (adopted and node.facts.etcd_data)
+        if stays and node.name in members:
             found[node.name] = InitialCluster(members, bool(_EXISTING.search(manifest)))
     return found
 

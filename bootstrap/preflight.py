@@ -131,15 +131,20 @@ def examine(
     platform: str,
     proxied: bool = False,
     stacked: bool = True,
+    adopted: bool = False,
 ) -> Examination:
     """Look at one machine, in one round trip, without changing anything.
 
     With `proxied` a worker is to have a proxy that leads to the control planes, with `stacked` a control plane its own
-    etcd, unless that is external. `platform` is the bundle's
-    (`linux/amd64`). Raises `HostError` where the machine cannot be asked.
+    etcd, unless that is external. `platform` is the bundle's (`linux/amd64`). An `adopted` machine is a Node of this
+    very cluster, whoever made it one: nothing of Kubernetes that is there is a leftover.
+
+    Raises `HostError` where the machine cannot be asked.
     """
     sent = time.time()
-    asked = script(node, cluster, workflow=workflow, platform=platform, proxied=proxied, stacked=stacked)
+    asked = script(
+        node, cluster, workflow=workflow, platform=platform, proxied=proxied, stacked=stacked, adopted=adopted
+    )
     result = host.run("sh -s", stdin=asked, seconds=SECONDS)
     received = time.time()
     if result.status:
@@ -174,6 +179,7 @@ def script(
     platform: str,
     proxied: bool = False,
     stacked: bool = True,
+    adopted: bool = False,
     root: str = "",
 ) -> bytes:
     """Give the script that looks at a machine. `root` is put before the paths it reads (for tests)."""
@@ -194,6 +200,7 @@ def script(
         "workflow": workflow,
         "platform": platform,
         "receipt": paths.RECEIPT,
+        "adopted": "yes" if adopted else "",
         "manifests": paths.MANIFESTS,
         "pki": paths.PKI,
         "kubelet_files": f"{paths.KUBELET_CONF} {paths.BOOTSTRAP_KUBELET_CONF} {paths.PKI}/ca.crt",

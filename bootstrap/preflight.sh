@@ -24,8 +24,10 @@ has() { command -v "$1" >/dev/null 2>&1; }
 dashed() { printf %s "$1" | tr / -; }
 exists() { [ -e "$root$1" ] || [ -L "$root$1" ]; }
 
-# Whether our receipt on this machine lists one of these paths (under any kind).
+# Whether our receipt on this machine lists one of these paths (under any kind). On one that was adopted ($adopted), and
+# may have none yet, whatever Kubernetes has there is the cluster's.
 ours() {
+	[ -z "$adopted" ] || return 0
 	for listed; do
 		if awk -F '\t' -v path="$listed" '$2 == path { found = 1 } END { exit !found }' "$root$receipt" 2>/dev/null; then return 0; fi
 	done

@@ -187,6 +187,11 @@ def forming(
         unseen = {name: error for name, error in failures.items() if name in forms}
         if not nodes or not stands:
             raise_failures(unseen, connections.hosts)
+        if not stands and cluster.ca_cert_hash:
+            raise NoControlPlane(
+                "no control-plane host holds the cluster that cluster.caCertHash names: correct the hosts, or remove "
+                "caCertHash to make a new cluster of them"
+            )
         asked = {node.name: connections.hosts[node.name] for node in found}
         roster = topology.settled(inventory, found, enrolled(asked, inventory, found))
         wanted = [name for name in wanted if name not in roster.outside]
@@ -217,7 +222,7 @@ def forming(
         asked = {name: host for name, host in planes.items() if name in wanted}
         raise_failures(strangers_at_the_endpoint(asked, cluster, files), connections.hosts)
         lead = next((node for node in masters if node in nodes), masters[0])
-        initial = members.initial_clusters(nodes)
+        initial = members.initial_clusters(nodes, adopted=bool(cluster.ca_cert_hash))
         site = Site(cluster, roster.nodes, bundle.contents, files, lead=lead.name, initial_clusters=initial)
         # Only this one may do anything before the cluster's roles are there.
         super_admins = [held[paths.SUPER_ADMIN_CONF] for held in files.values() if paths.SUPER_ADMIN_CONF in held]

@@ -18,6 +18,7 @@ MEANINGS = {
     "Bundle.path": "The bundle's folder or file.",
     "Cluster.caCertificateValidityPeriod": "How long the cluster's CAs are valid.",
     "Cluster.certificateAuthority": "Who holds the keys of the cluster's CAs.",
+    "Cluster.caCertHash": "The CA of a cluster that stands already, by which its machines are known.",
     "Cluster.certificateValidityPeriod": "How long all other certificates are valid.",
     "Cluster.encryptionAlgorithm": "The kind of key that every certificate has.",
     "Cluster.endpoint": "How machines and people find the API server.",

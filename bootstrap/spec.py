@@ -19,6 +19,7 @@ from bootstrap.values import (
     AbsolutePath,
     Address,
     Bool,
+    CaCertHash,
     Count,
     DnsLabel,
     DnsName,
@@ -382,6 +383,7 @@ class Cluster(Model):
     certificate_validity_period: Duration = "8760h"
     ca_certificate_validity_period: Annotated[Duration, Field(alias="caCertificateValidityPeriod")] = "87600h"
     certificate_authority: CertificateAuthority = MachinesAuthority()
+    ca_cert_hash: CaCertHash | None = None
     api_server: ApiServer = ApiServer()
     controller_manager: Component = Component()
     scheduler: Component = Component()

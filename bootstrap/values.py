@@ -25,6 +25,7 @@ ProblemId = Literal[
     "inventory-args-dashes",
     "inventory-args-mapping",
     "inventory-bad-address",
+    "inventory-bad-ca-hash",
     "inventory-bad-choice",
     "inventory-bad-duration",
     "inventory-bad-env",
@@ -103,6 +104,7 @@ _DNS_LABEL = re.compile(_LABEL)
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _SSH_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_CA_CERT_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _PUBLIC_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}( .*)?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DURATION = re.compile(r"([0-9]{1,9}h)?([0-9]{1,9}m)?([0-9]{1,9}s)?")
@@ -599,6 +601,17 @@ def _host_key(text: str) -> str:
     )
 
 
+def _ca_cert_hash(text: str) -> str:
+    if _CA_CERT_HASH.fullmatch(text):
+        return text
+    raise mistake(
+        "inventory-bad-ca-hash",
+        f"{shown(text)} is not the hash of a CA's public key",
+        "machines of another cluster are known by it",
+        "write sha256: and 64 hexadecimal digits, as kubestrap adopt and kubestrap token create tell them",
+    )
+
+
 def _proxy_jump(text: str) -> str:
     if _PROXY_JUMP.fullmatch(text):
         return text
@@ -663,6 +676,9 @@ HostKey = Annotated[
     _text("public key or its SHA256 fingerprint", f"{_FINGERPRINT.pattern}|{_PUBLIC_KEY.pattern}"),
 ]
 """What a machine's host key must be."""
+CaCertHash = Annotated[
+    str, AfterValidator(_ca_cert_hash), _text("hash of a CA's public key, as in kubeadm", _CA_CERT_HASH.pattern)
+]
 ProxyJump = Annotated[
     str, AfterValidator(_proxy_jump), _text("jump hosts as in OpenSSH's ProxyJump", _PROXY_JUMP.pattern)
 ]

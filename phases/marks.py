@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from bootstrap.site import Node, Site
 
 ROLE = "node-role.kubernetes.io"
+WORKER_LABEL = f"{ROLE}/worker"
 CONTROL_PLANE_LABELS = (
     (f"{ROLE}/control-plane", ""),
     ("node.kubernetes.io/exclude-from-external-load-balancers", ""),
 )
-_USUAL_TAINT = (f"{ROLE}/control-plane", "NoSchedule")
+USUAL_TAINT = (f"{ROLE}/control-plane", "NoSchedule")
 
 
 def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -32,14 +33,14 @@ def control_plane_steps(site: Site, node: Node) -> Iterator[Step]:
         until=_exists,
         seconds=seconds(site.cluster.timeouts.tls_bootstrap),
     )
-    roles = {f"{ROLE}/worker": ""} if "worker" in node.host.roles else {}
+    roles = {WORKER_LABEL: ""} if "worker" in node.host.roles else {}
     yield _marks(node, {**node.host.labels, **roles}, dict(CONTROL_PLANE_LABELS))
 
 
 def worker_steps(site: Site, node: Node) -> Iterator[Step]:
     """Label and taint the worker's Node, where the operator has the right to."""
     if site.admin:
-        yield _marks(node, node.host.labels, {f"{ROLE}/worker": ""})
+        yield _marks(node, node.host.labels, {WORKER_LABEL: ""})
 
 
 def _marks(node: Node, labels: Mapping[str, str], always: Mapping[str, str]) -> NodeMarks:
@@ -48,13 +49,13 @@ def _marks(node: Node, labels: Mapping[str, str], always: Mapping[str, str]) -> 
     All of them, though a kubelet gives its Node most of them: it does so only when it registers.
     """
     wanted = {(taint.key, taint.effect): taint.value for taint in node.host.registration_taints}
-    lifted = node.host.is_control_plane and _USUAL_TAINT not in wanted
+    lifted = node.host.is_control_plane and USUAL_TAINT not in wanted
     return NodeMarks(
         node.name,
         labels=tuple(sorted({**labels, **always}.items())),
         taints=tuple((key, value, effect) for (key, effect), value in wanted.items()),
-        absent_taints=(_USUAL_TAINT,) if lifted else (),
-        remembered=tuple(sorted([*labels, *(":".join(place) for place in wanted if place != _USUAL_TAINT)])),
+        absent_taints=(USUAL_TAINT,) if lifted else (),
+        remembered=tuple(sorted([*labels, *(":".join(place) for place in wanted if place != USUAL_TAINT)])),
     )
 
 

@@ -85,6 +85,7 @@ class StaticPod:
     probes: Probes
     requests: tuple[tuple[str, str], ...]
     annotation: tuple[str, str] | None = None
+    mounts: tuple[Volume, ...] = ()  # the volumes again, where kubeadm mounts them in another order
 
 
 def etcd_steps(site: Site, node: Node) -> Iterator[Step]:
@@ -151,6 +152,8 @@ def etcd(site: Site, node: Node) -> StaticPod:
     )
     client = f"https://{node.address}:2379"
     peer = peer_url(node)
+    certs = Volume("etcd-certs", _ETCD_PKI, _ETCD_PKI, read_only=False, path_type="DirectoryOrCreate")
+    data = Volume("etcd-data", settings.data_dir, settings.data_dir, read_only=False, path_type="DirectoryOrCreate")
     defaults = {
         "advertise-client-urls": client,
         "cert-file": f"{_ETCD_PKI}/server.crt",
@@ -178,10 +181,9 @@ def etcd(site: Site, node: Node) -> StaticPod:
         image=site.image(ETCD),
         flags=flags(defaults, settings.extra_args),
         envs=_envs(settings),
-        volumes=(
-            Volume("etcd-certs", _ETCD_PKI, _ETCD_PKI, read_only=False, path_type="DirectoryOrCreate"),
-            Volume("etcd-data", settings.data_dir, settings.data_dir, read_only=False, path_type="DirectoryOrCreate"),
-        ),
+        volumes=(certs, data),
+        # A kubelet restarts a static Pod also where only an order is another.
+        mounts=(data, certs),
         probes=_etcd_probes(site, settings),
         requests=(("cpu", "100m"), ("memory", "100Mi")),
         annotation=("kubeadm.kubernetes.io/etcd.advertise-client-urls", client),

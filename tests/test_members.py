@@ -154,6 +154,13 @@ def test_lists_of_several_stay_as_they_are_and_lists_of_one_do_not() -> None:
     assert members.initial_clusters([again]) == {"cp2": InitialCluster(kept["cp2"].members, existing=True)}
 
 
+def test_a_list_of_one_stays_in_a_cluster_of_others_as_long_as_its_member_has_data() -> None:
+    (first,) = masters(1, formed=1)
+    assert members.initial_clusters([first]) == {}
+    assert list(members.initial_clusters([first], adopted=True)["cp1"].members) == ["cp1"]
+    assert members.initial_clusters([changed(first, data=False)], adopted=True) == {}
+
+
 def test_who_joins_is_told_of_all_who_are_members_by_then() -> None:
     urls = {f"cp{number}": f"https://192.0.2.{number}:2380" for number in (1, 2, 3)}
     newcomers = {name: urls[name] for name in ("cp2", "cp3")}

@@ -140,9 +140,16 @@ class Machine:
         workflow: Workflow = "init",
         *,
         proxied: bool = False,
+        adopted: bool = False,
     ) -> Examination:
         script = preflight.script(
-            node, cluster or Cluster(), workflow=workflow, platform="linux/amd64", proxied=proxied, root=str(self.root)
+            node,
+            cluster or Cluster(),
+            workflow=workflow,
+            platform="linux/amd64",
+            proxied=proxied,
+            adopted=adopted,
+            root=str(self.root),
         )
         sh = f"PATH={shlex.quote(str(self.programs))} sh -s"
         result = LocalHost(node.name).run(sh, stdin=script, seconds=120)
@@ -505,6 +512,19 @@ def test_a_joined_worker_may_join_again(machine: Machine) -> None:
     machine.write("etc/kubernetes/kubelet.conf", "x")
     machine.write("etc/kubernetes/pki/ca.crt", "x")
     assert machine.found(WORKER, workflow="join") == []
+
+
+def test_what_a_machine_holds_of_the_cluster_that_was_adopted_is_no_leftover(machine: Machine) -> None:
+    for path in ("kubernetes/manifests/kube-apiserver.yaml", "kubernetes/admin.conf", "kubernetes/pki/ca.crt"):
+        machine.write(f"etc/{path}", "x")
+    machine.write("var/lib/kubelet/config.yaml", "x")
+    machine.write("var/lib/etcd/member", "x")
+    machine.write("proc/9/cgroup", "0::/kubepods/x\n")
+    machine.listen(6443, 8, "kube-apiserver")
+    assert len(machine.examine().problems) > 5
+    assert machine.examine(adopted=True).problems == ()
+    machine.listen(10257, 7, "nginx")
+    assert [problem.check for problem in machine.examine(adopted=True).problems] == ["Port-10257"]
 
 
 def test_f18_a_worker_of_another_cluster_is_refused(machine: Machine) -> None:

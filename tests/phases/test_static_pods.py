@@ -78,6 +78,12 @@ def test_a_given_volume_takes_the_place_of_ours_of_the_same_name() -> None:
     assert [each["name"] for each in mounts] == ["ca-certs", "k8s-certs"]
 
 
+def test_etcds_volumes_are_mounted_in_kubeadms_order_since_another_one_restarts_it() -> None:
+    made = pod("etcd", site())["spec"]
+    assert [each["name"] for each in made["volumes"]] == ["etcd-certs", "etcd-data"]
+    assert [each["name"] for each in made["containers"][0]["volumeMounts"]] == ["etcd-data", "etcd-certs"]
+
+
 def test_folders_of_certificates_that_a_machine_has_are_mounted() -> None:
     host = node(facts=Facts(hostname="master", ca_folders=("/usr/share/ca-certificates",)))
     for name in ("kube-apiserver", "kube-controller-manager"):

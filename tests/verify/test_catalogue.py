@@ -339,6 +339,11 @@ def test_a_stale_entry_for_the_endpoint_is_told(lines: str, told: str | None) ->
     assert (found == []) if told is None else (told in found[0])
 
 
+def test_an_entry_for_an_external_endpoint_leads_to_where_only_its_owner_knows() -> None:
+    asked = subject(endpoint={"kind": "external", "name": "lb.example.com"})
+    assert list(on_machines.endpoint_entry(Answering(["192.0.2.99 lb.example.com\n"]), asked)) == []
+
+
 @pytest.mark.parametrize(("left", "told"), [(160, False), (140, True)])
 def test_disks_are_held_against_the_kubelets_limits(left: int, told: bool) -> None:
     rows = "".join(
