@@ -73,7 +73,7 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
     if asked := os.environ.get(completing.VARIABLE):
-        sys.exit(completing.complete(command(), asked))
+        sys.exit(completing.complete(command(completing.first_word(os.environ)), asked))
     code = run(sys.argv[1:])
     _abandon(sys.stdout, sys.stderr)
     if code in _SIGNALLED:
@@ -104,8 +104,8 @@ def run(arguments: Sequence[str]) -> int:
     return code
 
 
-def command() -> typer.Typer:
-    """Put together all commands that there are."""
+def command(first: str = "") -> typer.Typer:
+    """Put together all commands that there are, or, where `first` names a module of commands, its own alone."""
     app = typer.Typer(
         name="kubestrap",
         help="Turn bare machines into a Kubernetes cluster over SSH.",
@@ -117,7 +117,8 @@ def command() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for name in sorted(_modules(), key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
+    names = sorted(_modules(), key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    for name in [first] if first in names else names:
         part: typer.Typer = importlib.import_module(f"bootstrap.{name}{_SUFFIX}").app
         if name in GROUPS:
             app.add_typer(part, name=name)

@@ -7,7 +7,8 @@ stand in a file that `tools/phases_docs.py` writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def complete(top: typer.Typer, instruction: str) -> int:
 
     completion_init()
     return shell_complete(typer.main.get_command(top), {}, "kubestrap", VARIABLE, instruction)
+
+
+def first_word(environment: Mapping[str, str]) -> str:
+    """Give the word after the command's name in the line that a shell is to complete, where others follow it."""
+    line = environment.get("COMP_WORDS") or environment.get("_TYPER_COMPLETE_ARGS", "")
+    found = re.match(r"\S+\s+([a-z-]+)\s", line)
+    return found[1] if found else ""
 
 
 def script(shell: str) -> str:
