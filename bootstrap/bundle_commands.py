@@ -79,6 +79,9 @@ def create(
         Path | None,
         typer.Option("--ca-file", metavar="FILE", help="CAs (PEM) to trust besides those of this machine."),
     ] = None,
+    platform: Annotated[
+        str, typer.Option("--platform", metavar="PLATFORM", help="What the machines are: linux/amd64 or linux/arm64.")
+    ] = "linux/amd64",
     lock: Annotated[
         Path,
         typer.Option("--lock", metavar="FILE", help="Digests of what was downloaded before, which must come again."),
@@ -95,7 +98,7 @@ def create(
     from bootstrap.bundle.sources import named
 
     client = Client(credentials.read(auth_file), ca=ca_file, progress=output.note)
-    source = choose(named(sources or ["official", "go-modules"], client, lock, registry), output.note)
+    source = choose(named(sources or ["official", "go-modules"], client, lock, platform, registry), output.note)
     _tell(build_bundle(source, to, output.note), output)
 
 

@@ -88,7 +88,6 @@ def gather(
     request: Request,
     *,
     workflow: preflight.Workflow | None,
-    platform: str,
     lease: lock.Lease | None = None,
     only_looked_at: Sequence[str] = (),
     proxied: bool = False,
@@ -110,7 +109,7 @@ def gather(
         inventory,
         request,
         workflow=workflow,
-        platform=platform,
+        platform=inventory.cluster.bundle.platform,
         lease=lease,
         only_looked_at=only_looked_at,
         proxied=proxied,
@@ -138,7 +137,7 @@ class Inspection:
     failures: Mapping[str, BootstrapError]
 
 
-def inspect(inventory: Inventory, request: Request, *, platform: str) -> Inspection:
+def inspect(inventory: Inventory, request: Request) -> Inspection:
     """Examine the machines of `inventory`, each for what its role asks for, and the ways between them.
 
     Takes no lock and changes nothing. Raises `UsageError` for a host in `request.limit` that there is not.
@@ -151,7 +150,7 @@ def inspect(inventory: Inventory, request: Request, *, platform: str) -> Inspect
             inventory,
             request,
             workflow=None,
-            platform=platform,
+            platform=inventory.cluster.bundle.platform,
             lease=None,
             proxied=inventory.is_proxied,
         )

@@ -26,7 +26,7 @@ from bootstrap.gather import Gathered, Request, gather
 from bootstrap.growing import Exclusive, Ground, exclusively, grow, unhindered
 from bootstrap.parallel import attempt
 from bootstrap.phases import bootstrap_token
-from bootstrap.run import PLATFORM, ControlPlane, bundle_of, control_plane_of, work, worked
+from bootstrap.run import ControlPlane, bundle_of, control_plane_of, work, worked
 from bootstrap.site import Joining, Node, Site, Token
 from bootstrap.spec import Cluster, Inventory, seconds
 from bootstrap.spec import Host as Machine
@@ -268,7 +268,6 @@ def gather_joining(
         inventory,
         request,
         workflow="join",
-        platform=PLATFORM,
         lease=lease,
         proxied=proxied,
         only_looked_at=only_looked_at,

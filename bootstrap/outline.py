@@ -207,7 +207,7 @@ def _contents(cluster: Cluster) -> Contents:
         version = cluster.kubernetes_version if ours else catalog.module(image.module).version if image.module else ""
         reference = f"{image.repository}:{image.tag.format(version=version)}"
         images.append(ImageArtifact(image.name, reference, "", "", 0))
-    return Contents(cluster.kubernetes_version, catalog.PLATFORM, binaries, tuple(images))
+    return Contents(cluster.kubernetes_version, cluster.bundle.platform, binaries, tuple(images))
 
 
 def _unknown(machines: Sequence[Machine]) -> Iterator[str]:

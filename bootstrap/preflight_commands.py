@@ -39,11 +39,10 @@ def preflight(
     from bootstrap.errors import HostsFailed, PreflightFailed
     from bootstrap.events import HostFailed
     from bootstrap.gather import Request, inspect
-    from bootstrap.run import PLATFORM
 
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     request = Request(ignored=listed(ignore_preflight_errors), secrets=output.secrets, limit=listed(limit))
-    found = inspect(read, request, platform=PLATFORM)
+    found = inspect(read, request)
     errors = [problem for problem in found.problems if problem.level == "error"]
     for problem in found.problems:
         if problem.level != "error":

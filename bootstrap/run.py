@@ -38,7 +38,6 @@ from bootstrap.spec import Host as Machine
 from bootstrap.steps import File
 from bootstrap.transport.base import Host
 
-PLATFORM = "linux/amd64"
 _ENDPOINT_SECONDS = 3.0
 _PROBE_SECONDS = 5.0  # for an API server to say that it is ready, where there are others to ask
 
@@ -171,7 +170,6 @@ def forming(
             inventory,
             request,
             workflow=None,
-            platform=PLATFORM,
             lease=lease,
             only_looked_at=[machine.name for machine in machines if machine.name not in wanted],
             proxied=bool(others) and inventory.is_proxied,
@@ -361,7 +359,7 @@ def bundle_of(inventory: Inventory) -> Bundle:
     """Open the bundle that the inventory names, or else the one that `bundle build` made. Raises `ConfigError`."""
     cluster = inventory.cluster
     path = Path(cluster.bundle.path) if cluster.bundle.path else None
-    return open_bundle(path, kubernetes_version=cluster.kubernetes_version, platform=PLATFORM)
+    return open_bundle(path, kubernetes_version=cluster.kubernetes_version, platform=cluster.bundle.platform)
 
 
 def open_api(host: Host, node: Node, conf: bytes, inventory: Inventory) -> Api:
@@ -482,7 +480,7 @@ def reached_control_plane(inventory: Inventory, *, but: Collection[str] = ()) ->
         if not connections.hosts:
             raise_failures(connections.failures, connections.hosts)
         request = Request(skip=("preflight",))
-        gathered = gather(machines, connections.hosts, inventory, request, workflow="join", platform=PLATFORM)
+        gathered = gather(machines, connections.hosts, inventory, request, workflow="join")
         if not gathered.nodes:
             raise_failures(gathered.failures, {})
         yield control_plane_of(inventory, connections.hosts, gathered.nodes)

@@ -16,6 +16,7 @@ MEANINGS = {
     "Addons.cni": "The Pod network that is installed; with none you install one yourself.",
     "ApiServer.certSANs": "More names and addresses under which the API server is called.",
     "Bundle.path": "The bundle's folder or file.",
+    "Bundle.platform": "What the cluster's machines are; all are of one kind.",
     "Cluster.caCertificateValidityPeriod": "How long the cluster's CAs are valid.",
     "Cluster.certificateAuthority": "Who holds the keys of the cluster's CAs.",
     "Cluster.caCertHash": "The CA of a cluster that stands already, by which its machines are known.",

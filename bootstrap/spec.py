@@ -345,6 +345,7 @@ class Bundle(Model):
     """Where the artifacts come from: a bundle's folder or file; by default the cache of `bundle build`."""
 
     path: LocalPath | None = None
+    platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
 
 
 class Timeouts(Model):

@@ -15,7 +15,7 @@ from bootstrap.etcd import membership
 from bootstrap.etcd.membership import Quorum
 from bootstrap.etcd.quorum import require as require_quorum
 from bootstrap.gather import Request, gather
-from bootstrap.run import PLATFORM, ControlPlane, control_plane_of
+from bootstrap.run import ControlPlane, control_plane_of
 from bootstrap.site import Node
 
 
@@ -72,7 +72,7 @@ def seen_from(inventory: spec.Inventory, connections: Connections, lease: lock.L
         for holding in others:
             holding.wait()
     request = Request(skip=("preflight",))
-    gathered = gather(machines, connections.hosts, inventory, request, workflow="join", platform=PLATFORM, lease=lease)
+    gathered = gather(machines, connections.hosts, inventory, request, workflow="join", lease=lease)
     seen = [node for node in gathered.nodes if node.host.is_control_plane]
     failures = {**connections.failures, **gathered.failures}
     if not seen:

@@ -12,10 +12,10 @@ import yaml
 
 from bootstrap import kubeadm, paths, survey, tokens
 from bootstrap.adopting.refusal import mistake
+from bootstrap.bundle import catalog
 from bootstrap.connections import Connections
 from bootstrap.errors import Problem
 from bootstrap.parallel import attempt, raise_failures
-from bootstrap.run import PLATFORM
 from bootstrap.site import Facts
 from bootstrap.spec import Host, Inventory
 
@@ -174,8 +174,8 @@ def _alone(machine: Machine) -> Iterator[Problem]:
         what = f"its container runtime is at {machine.runtime}, and kubestrap runs containerd"
         fix = "move its kubelet to containerd first (drain, then change the runtime), or leave it out"
         yield mistake("adopt-runtime", name, what, fix)
-    if machine.facts.architecture != PLATFORM.rpartition("/")[2]:
-        what = f"it is of the architecture {machine.facts.architecture}, and bundles are for {PLATFORM}"
+    if machine.facts.architecture != catalog.PLATFORM.rpartition("/")[2]:
+        what = f"it is of the architecture {machine.facts.architecture}, and bundles are for {catalog.PLATFORM}"
         yield mistake("adopt-architecture", name, what, "leave it out")
 
 

@@ -14,6 +14,7 @@ from bootstrap import paths
 
 MODULES = Path(__file__).parent / "modules"
 PLATFORM = "linux/amd64"
+PLATFORMS = (PLATFORM, "linux/arm64")
 IMAGE_BINARIES = "/usr/local/bin"
 
 

@@ -54,12 +54,15 @@ class BuildToolsMissing(BootstrapError):
 
 @dataclass(frozen=True, slots=True)
 class GoModules:
-    """The Go modules under `modules/`."""
+    """The Go modules under `modules/`, and Debian's programs of the machine that builds."""
 
     platform: str = catalog.PLATFORM
 
-    def unreachable(self) -> None:
-        """Say nothing: what this machine lacks for building is told by building."""
+    def unreachable(self) -> BootstrapError | None:
+        """Say so where another platform is asked for. What this machine lacks for building is told by building."""
+        if self.platform == catalog.PLATFORM:
+            return None
+        return NotSupported(f"go-modules: bundles are built for {catalog.PLATFORM} alone, not for {self.platform}")
 
     def fill(self, folder: Path, progress: Progress) -> Manifest:
         """Build every program and image for linux/amd64.

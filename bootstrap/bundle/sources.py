@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bootstrap.bundle import releases
+from bootstrap.bundle import catalog, releases
 from bootstrap.bundle.download import Client
 from bootstrap.bundle.gomodules import GoModules
 from bootstrap.bundle.releases import Releases
@@ -14,19 +14,23 @@ from bootstrap.bundle.source import Source
 from bootstrap.errors import UsageError
 
 
-def named(names: Sequence[str], client: Client, lock: Path, registry: str = "") -> list[Source]:
+def named(
+    names: Sequence[str], client: Client, lock: Path, platform: str = catalog.PLATFORM, registry: str = ""
+) -> list[Source]:
     """Give the sources `names`: `official`, `go-modules`, or a mirror's URL, whose registry may be at `registry`.
 
     Raises `UsageError`, which repeats no password.
     """
+    if platform not in catalog.PLATFORMS:
+        raise UsageError(f"--platform {platform}: choose one of {', '.join(catalog.PLATFORMS)}")
     found: list[Source] = []
     for name in names:
         if name == "official":
-            found.append(Releases(client, lock))
+            found.append(Releases(client, lock, platform=platform))
         elif name == "go-modules":
-            found.append(GoModules())
+            found.append(GoModules(platform))
         else:
-            found.append(Releases(client, lock, releases.mirror(_url(name, "--source"), registry)))
+            found.append(Releases(client, lock, releases.mirror(_url(name, "--source"), registry), platform))
     if registry:
         _url(registry, "--registry")
         if all(name in {"official", "go-modules"} for name in names):

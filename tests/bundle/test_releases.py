@@ -6,6 +6,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from bootstrap.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(1800)  # the first one may have to build the registry
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = Limits(silence=5, attempts=2, pause=0.01)
 MACHINES = {"amd64": 62, "arm64": 183}
 
@@ -287,6 +292,12 @@ def mirrored(published: Published, monkeypatch: pytest.MonkeyPatch) -> Published
     return published
 
 
+def apart(*arguments: str) -> int:
+    """Run a command about bundles in a network namespace without any network, and give its exit code."""
+    command = ["unshare", "--net", sys.executable, "-m", "bootstrap", "bundle", *arguments]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120).returncode
+
+
 def create(published: Published, *more: str) -> int:
     mirror = ("--source", f"{published.files.url}/kubernetes", "--registry", published.registry.url)
     return cli.run(["bundle", "create", *mirror, "--ca-file", str(published.registry.ca), *more])
@@ -298,6 +309,23 @@ def test_a_mirror_has_the_same_paths(mirrored: Published, capsys: pytest.Capture
     assert cli.run(["bundle", "verify", "made.tar"]) == 0
     assert "https://dl.k8s.io/" in mirrored.lock.read_text()
     assert {request.path.split("/")[1] for request in mirrored.files.requests} == {"kubernetes"}
+
+
+def test_a_mirror_has_bundles_for_other_machines(mirrored: Published) -> None:
+    assert create(mirrored, "--platform", "linux/arm64") == 0
+    assert open_bundle(None, kubernetes_version=None, platform="linux/arm64").manifest.platform == "linux/arm64"
+
+
+def test_a_bundle_is_made_here_and_used_where_there_is_no_network(
+    mirrored: Published, cache_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert create(mirrored, "--to", "carried.tar") == 0
+    shutil.rmtree(cache_folder)
+    for arguments in (["build", "--from", "carried.tar"], ["verify"], ["images"]):
+        assert apart(*arguments) == 0
+    assert "registry.k8s.io/pause" in capfd.readouterr().out
+    assert apart("create", "--source", "official") == 5
+    assert "a bundle cannot be had from anywhere" in capfd.readouterr().err
 
 
 def test_a_login_goes_to_the_mirror_and_into_no_message(
@@ -323,6 +351,8 @@ def test_a_login_goes_to_the_mirror_and_into_no_message(
         (["--auth-file", "none"], 3, "none"),
         (["--ca-file", "none"], 3, "none"),
         (["--lock", "broken"], 3, "broken is no lock file"),
+        (["--platform", "linux/riscv64"], 2, "linux/arm64"),
+        (["--platform", "linux/arm64", "--source", "go-modules"], 5, "linux/amd64 alone"),
     ],
 )
 def test_what_cannot_be_used_is_told(
