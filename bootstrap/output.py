@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bootstrap.errors import Problem
     from bootstrap.events import Event, Listener
+    from bootstrap.progress import Progress
     from bootstrap.report import Report
     from bootstrap.spec import Inventory
 
@@ -38,6 +39,7 @@ class Output:
         self._began = time.monotonic()
         self._lock = threading.RLock()
         self._report: Report | None = None
+        self._progress: Progress | None = None
         self._log: TextIO | None = None
         self._log_path: Path | None = None
         self._unread = False
@@ -50,6 +52,8 @@ class Output:
         with self._lock:
             if self._report is None and self.format == "text":
                 self._report = Report(self._say)
+            if self._progress:
+                self._progress(event)
             if self._report:
                 self._report(event)
             if self.format == "json":
@@ -81,7 +85,10 @@ class Output:
 
     @contextmanager
     def run(self, command: str, inventory: Inventory, hosts: Sequence[str]) -> Iterator[Listener]:
-        """Have a run on `hosts`, with a log of its own. A recap follows when it ends, also when it fails."""
+        """Have a run on `hosts`, with a log of its own. A recap follows when it ends, also when it fails.
+
+        A terminal shows where each host is meanwhile.
+        """
         from bootstrap import report
         from bootstrap.recap import recapped
 
@@ -91,10 +98,14 @@ class Output:
         log = self._open_log(command, inventory.cluster.name)
         try:
             self._report = talk
+            self._progress = self._shown(command, inventory.cluster.name, names, colour=colour)
             with recapped(command, inventory, hosts, self.tell, talk, log=log):
                 yield self.tell
         finally:
             self._report = None
+            shown, self._progress = self._progress, None
+            if shown:
+                shown.end()
 
     def end(self, code: int, error: BaseException | None) -> None:
         """Tell how the command ended; nothing follows. Raises `OSError` where stdout takes it not."""
@@ -112,6 +123,18 @@ class Output:
                 self._log = None
                 self._say(f"The log of this run: {self._log_path}")
 
+    def _shown(self, command: str, cluster: str, hosts: Sequence[str], *, colour: bool) -> Progress | None:
+        """Give what shows a run at a terminal; None where people have none that can."""
+        if self.format != "text" or sys.stderr is None or not sys.stderr.isatty():
+            return None
+        if os.environ.get("TERM", "dumb") == "dumb":
+            return None
+        from bootstrap.progress import Progress
+        from bootstrap.status import runs
+
+        earlier = runs.last_good(command, cluster, os.environ)
+        return Progress(sys.stderr, hosts, earlier, self.secrets.mask, colour=colour)
+
     def _show(self, text: str) -> None:
         if sys.stdout is not None:
             sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
@@ -120,7 +143,8 @@ class Output:
     def _say(self, text: str) -> None:
         from bootstrap.report import tell
 
-        tell(self.secrets.mask(text))
+        say = self._progress.say if self._progress else tell
+        say(self.secrets.mask(text))
 
     def _print(self, event: Event) -> None:
         from bootstrap.events import Ended, Result

@@ -40,18 +40,28 @@ class Run:
 
 def last(cluster: str, environment: Mapping[str, str]) -> Run | None:
     """Give the last run on the cluster so named that began a phase; None where none was logged, or can be read."""
+    return next(_runs(cluster, environment, "*"), None)
+
+
+def last_good(command: str, cluster: str, environment: Mapping[str, str]) -> Run | None:
+    """Give the last such run of `command` that ended well; None where there is none."""
+    found = _runs(cluster, environment, command.replace(" ", "-"))
+    return next((run for run in found if run.exit_code == 0 and run.command == command), None)
+
+
+def _runs(cluster: str, environment: Mapping[str, str], command: str) -> Iterator[Run]:
+    """Read the logs, the newest first."""
     try:
-        found = sorted(logs.folder(cluster, environment).glob("*.jsonl"), reverse=True)
+        found = sorted(logs.folder(cluster, environment).glob(f"*-{command}.jsonl"), reverse=True)
     except (OSError, RuntimeError):  # there is no home folder
-        return None
+        return
     for path in found:
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         if run := read(text.splitlines()):
-            return run
-    return None
+            yield run
 
 
 def read(lines: Sequence[str]) -> Run | None:
