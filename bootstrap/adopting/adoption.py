@@ -99,6 +99,11 @@ def describe(
     """Give the inventory of a cluster that was read; `files` are those of an external etcd. Raises as `adopt` does."""
     members, problems = _members(machines, standing.nodes)
     problems += _unsupported(machines, standing)
+    problems += [
+        mistake("adopt-broken", "", f"the external etcd's {path} is not on the control plane", "put it back there")
+        for name, path in _external_files(standing).items()
+        if name not in (files or {})
+    ]
     if problems:
         raise AdoptionRefused(problems)
     draft = Draft("what stands on the machines", COMMAND)
@@ -323,7 +328,10 @@ def _owner(node: Json, label: str) -> str:
 
 def _kubelets(draft: Draft, made: Inventory, members: Sequence[_Member], standing: Standing) -> None:
     """Take what kubelets, kube-proxy and containerd are told beside our own settings."""
-    config = overlay(standing.kubelet, kubelet.cluster_config(made.cluster))
+    for name, found in (("kubelet-config", standing.kubelet), ("kube-proxy", standing.kube_proxy)):
+        if found is not None and not found:
+            draft.note(f"the ConfigMap kube-system/{name}", "it is missing, or not to be read: the defaults are taken")
+    config = overlay(standing.kubelet, kubelet.cluster_config(made.cluster)) if standing.kubelet else {}
     flags = [
         [(name, value) for name, value in member.machine.kubelet_flags if name not in (*_GIVEN_FLAGS, *_BUNDLED_FLAGS)]
         for member in members
@@ -336,7 +344,7 @@ def _kubelets(draft: Draft, made: Inventory, members: Sequence[_Member], standin
             host["kubelet"] = {"extraArgs": _arguments(own)}
     if standing.kube_proxy is None:
         draft.set("kubeProxy.disabled", True)
-    else:
+    elif standing.kube_proxy:
         proxied = overlay(standing.kube_proxy, addons.kube_proxy_config(made.cluster))
         draft.set("kubeProxy.config", proxied or None)
     _edited(draft, made, [member for member in members if member.machine.is_control_plane])
@@ -445,7 +453,7 @@ def _rest(draft: Draft, made: Inventory, members: Sequence[_Member], standing: S
     for member in members:
         node = Node(hosts[member.name], member.address, Facts(resolved=member.machine.facts.resolved))
         ours = kubelet.node_config(kubelet.cluster_config(made.cluster), made.cluster, node)
-        theirs = {**member.machine.document(paths.KUBELET_CONFIG)}
+        theirs = {**(member.machine.document(paths.KUBELET_CONFIG) or ours)}
         theirs.pop("containerRuntimeEndpoint", None)
         own.append(overlay({**theirs, "containerRuntimeEndpoint": ours["containerRuntimeEndpoint"]}, ours))
     for host, member, config in zip(draft.hosts, members, own, strict=True):

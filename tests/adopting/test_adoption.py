@@ -382,6 +382,15 @@ def test_an_external_etcd_stays_where_it_is_and_its_files_come_along() -> None:
     }
     assert made.files == files
     assert "b'key'" not in repr(made)
+    assert ids(refused([PLANE], found)) == [("", "adopt-broken")] * 3
+
+
+def test_configurations_that_are_gone_are_told_and_taken_for_the_defaults() -> None:
+    made, notes = described([machine("192.0.2.1", config=None)], standing(registered(PLANE), kubelet={}, kube_proxy={}))
+    assert {"kubelet", "kubeProxy"}.isdisjoint(made["cluster"])
+    assert "kubelet" not in made["hosts"][0]
+    missing = [note.split(":")[0] for note in notes if "the defaults are taken" in note]
+    assert missing == [f"the ConfigMap kube-system/{name}" for name in ("kubelet-config", "kube-proxy")]
 
 
 def test_every_machine_that_cannot_be_adopted_is_told_at_once() -> None:
