@@ -342,7 +342,7 @@ class Addons(Model):
 
 
 class Bundle(Model):
-    """Where the artifacts come from: a bundle's folder or file; by default the cache of `bundle build`."""
+    """Where the artifacts come from: a bundle's folder or file; by default the cache, where `bundle` puts them."""
 
     path: LocalPath | None = None
     platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"

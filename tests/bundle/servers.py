@@ -39,6 +39,8 @@ REGISTRY = Module(
     home=Path(__file__).parent / "modules",
 )
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# `me` with the password `secret`, by bcrypt
+HTPASSWD = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
@@ -262,6 +264,16 @@ def running_registry(
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+@contextmanager
+def running_private_registry(program: Path, folder: Path) -> Iterator[RegistryServer]:
+    """Run a registry that wants the login of `me` with the password `secret` (basic authentication)."""
+    passwords = folder.with_name(f"{folder.name}.htpasswd")
+    passwords.write_text(HTPASSWD)
+    auth = f"auth: {{htpasswd: {{realm: test, path: {passwords}}}}}\n"
+    with running_registry(program, folder, auth=auth, authorization=basic("me", "secret")) as server:
+        yield server
 
 
 def basic(user: str, password: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers import RegistryServer, basic, running_registry
+from servers import RegistryServer, basic, running_private_registry
 
 from bootstrap import paths
 from bootstrap.bundle import catalog
@@ -21,7 +21,6 @@ from tests.builders import site
 
 pytestmark = pytest.mark.timeout(1800)  # the first one may have to build containerd, as the bundle has it
 
-HTPASSWD = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 IMAGE = {"linux/amd64": (b"a layer",)}
 
 
@@ -69,10 +68,7 @@ def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]
 @pytest.fixture
 def private(registry_program: Path, tmp_path: Path) -> Iterator[RegistryServer]:
     """A registry that wants a login, with a certificate of a CA of its own."""
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    auth = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
-    login = basic("me", "secret")
-    with running_registry(registry_program, tmp_path / "private", auth=auth, authorization=login) as server:
+    with running_private_registry(registry_program, tmp_path / "private") as server:
         server.push("k8s/pause", "3.10", IMAGE)
         yield server
 

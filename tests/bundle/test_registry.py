@@ -19,6 +19,7 @@ from servers import (
     Request,
     basic,
     docker_config,
+    running_private_registry,
     running_registry,
     token,
 )
@@ -32,8 +33,6 @@ pytestmark = pytest.mark.timeout(1800)  # the first one may have to build the re
 LAYERS = (b"one layer" * 1000, b"another")
 IMAGE = {"linux/amd64": LAYERS, "linux/arm64": (b"of the other kind",)}
 QUICK = Limits(silence=5, attempts=2, pause=0.01)
-# `me` with the password `secret`, by bcrypt
-HTPASSWD = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 
 
 def client(server: RegistryServer, logins: Path | None = None) -> Client:
@@ -143,11 +142,7 @@ def test_what_is_no_manifest_is_refused(file_server: FileServer, tmp_path: Path,
 
 @pytest.fixture
 def guarded(registry_program: Path, tmp_path: Path) -> Iterator[RegistryServer]:
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    auth = f"auth: {{htpasswd: {{realm: test, path: {tmp_path}/htpasswd}}}}\n"
-    with running_registry(
-        registry_program, tmp_path / "guarded", auth=auth, authorization=basic("me", "secret")
-    ) as server:
+    with running_private_registry(registry_program, tmp_path / "guarded") as server:
         server.push("app", "1.0", IMAGE)
         yield server
 
