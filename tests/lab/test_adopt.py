@@ -1,7 +1,7 @@
 """A cluster of kubeadm's is adopted as it stands, joined by a worker, and has a control plane replaced.
 
 kubeadm is built from the pinned modules, for tests alone. Costs, beside the shared snapshot: 30 s to build kubeadm
-where the rest of Kubernetes is built, 2 min for three control planes and a worker of its making, 4 min for all that
+where the rest of Kubernetes is built, 2 min for three control planes and a worker of its making, 5 min for all that
 is done to them.
 """
 
