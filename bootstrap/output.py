@@ -98,7 +98,7 @@ class Output:
         log = self._open_log(command, inventory.cluster.name)
         try:
             self._report = talk
-            self._progress = self._shown(command, inventory.cluster.name, names, colour=colour)
+            self._progress = self._shown(command, inventory.cluster.name, hosts, colour=colour)
             with recapped(command, inventory, hosts, self.tell, talk, log=log):
                 yield self.tell
         finally:

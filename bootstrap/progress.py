@@ -42,7 +42,7 @@ class Progress:
     def __init__(
         self, stream: TextIO, hosts: Sequence[str], earlier: Run | None, mask: Callable[[str], str], *, colour: bool
     ) -> None:
-        self._hosts = tuple(hosts)
+        self._hosts = list(hosts)
         self._mask = mask
         self._colour = colour
         self._expected: dict[str, float] = {}
@@ -89,6 +89,8 @@ class Progress:
     def _take(self, event: Event) -> None:
         match event:
             case PhaseStarted(host=host, phase=phase):
+                if host not in self._hosts:
+                    self._hosts.append(host)
                 if phase not in self._phases:
                     self._phases.append(phase)
                 self._marks[host, phase] = "now"
@@ -100,15 +102,16 @@ class Progress:
                 self._doing[host] = f"receives {sending(event)}"
             case PhaseDone(host=host, phase=phase):
                 self._marks[host, phase] = "changed" if event.changed else "same"
-                self._leave(host, phase)
-            case HostFailed(host=host, phase=phase):
-                self._marks[host, phase] = "failed"
-                self._leave(host, phase)
+                if self._now.get(host, ("", 0.0))[0] == phase:
+                    self._leave(host)
+            case HostFailed(host=host):
+                if host in self._now:
+                    self._marks[host, self._now[host][0]] = "failed"
+                    self._leave(host)
 
-    def _leave(self, host: str, phase: str) -> None:
-        if self._now.get(host, ("", 0.0))[0] == phase:
-            del self._now[host]
-            self._doing.pop(host, None)
+    def _leave(self, host: str) -> None:
+        self._now.pop(host, None)
+        self._doing.pop(host, None)
 
     def _picture(self) -> RenderableType:
         with self._lock:

@@ -18,9 +18,6 @@ from bootstrap.status import page, runs
 from bootstrap.status.cluster import ClusterStatus, HostStatus
 from tests.browser import Browser, browsing
 from tests.status.machines import Machines
-from tests.status.test_status import machines
-
-__all__ = ["machines"]
 
 BEGAN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 RUN: tuple[tuple[float, Event], ...] = (
@@ -143,6 +140,19 @@ def test_the_log_of_a_killed_run_is_read_as_far_as_it_goes(tmp_path: Path) -> No
     assert found
     assert found.exit_code is None
     assert {(span.host, span.state) for span in found.spans} == {("cp1", "unfinished"), ("w1", "unfinished")}
+
+
+def test_what_is_expected_comes_from_a_run_of_the_same_command_that_ended_well(tmp_path: Path) -> None:
+    logged(tmp_path)  # it failed
+    place = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    assert runs.last_good("init", "kubernetes", place) is None
+    good = [line.replace('"exitCode":8', '"exitCode":0') for line in lines()]
+    folder = tmp_path / "state" / "kubestrap" / "logs" / "kubernetes"
+    (folder / "20260102T020000.000000Z-init.jsonl").write_text("\n".join(good))
+    found = runs.last_good("init", "kubernetes", place)
+    assert found
+    assert (found.exit_code, found.seconds) == (0, 40.0)
+    assert runs.last_good("join", "kubernetes", place) is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"event": 1, "time": "2026-01-02T03:04:05Z"}', '{"time": null}'])

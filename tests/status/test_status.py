@@ -10,20 +10,10 @@ from typing import Any
 
 import pytest
 
-from bootstrap import cli, connections, paths, pki
+from bootstrap import cli, paths, pki
 from bootstrap.spec import Cluster
 from bootstrap.status_commands import WATCH_SECONDS
-from tests.status.machines import INVENTORY, Machines, node, pod
-
-
-@pytest.fixture
-def machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machines:
-    made = Machines(tmp_path)
-    monkeypatch.setattr(connections, "connected", made.connected)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
-    Path("inventory.yaml").write_text(INVENTORY)
-    return made
+from tests.status.machines import Machines, node, pod
 
 
 def data(capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, Any]:
