@@ -75,12 +75,12 @@ def _go(
     from bootstrap import inventory as inventories
     from bootstrap.applying import apply as make
     from bootstrap.init_commands import hand_over
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
     read = access.to(inventories.load(inventory))
     inventories.require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     if looking:
         from bootstrap import diff
         from bootstrap.diff_commands import showing

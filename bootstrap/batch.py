@@ -23,6 +23,7 @@ from bootstrap.steps import (
     Directory,
     Fallback,
     File,
+    Hook,
     HostStep,
     Image,
     Link,
@@ -65,6 +66,14 @@ class Changed:
 
     step: int
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Step number `step`, a hook, was run, and exited 0; `text` is the last of what it said."""
+
+    step: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +141,7 @@ class Unmet:
     text: str
 
 
-Answer = Same | Changed | StillWaiting | Needed | Failed | Restored | Would | After | Unmet
+Answer = Same | Changed | Ran | StillWaiting | Needed | Failed | Restored | Would | After | Unmet
 
 
 def compile_steps(steps: Sequence[HostStep]) -> bytes:
@@ -205,6 +214,8 @@ def _doing(step: HostStep, content: Callable[[bytes | str], str]) -> str:
             told = content(explain) if explain else ""
             back = _fallback(fallback, content) if fallback else ()
             return _call("wait_until", _milliseconds(seconds), content(until), told, "last" if last else "", *back)
+        case Hook(_, argv, environment, seconds, script):
+            return _call("hook", f"{seconds:g}", content(_hooked(argv, environment, content(script) if script else "")))
         case _:
             assert_never(step)
 
@@ -218,8 +229,18 @@ def _looking(step: HostStep, content: Callable[[bytes | str], str]) -> str:
             return _call("command", f"{seconds:g}", content(unless))
         case Wait(_, until, seconds):
             return _call("wait_until", _milliseconds(seconds), content(until))
+        case Hook():
+            return "same"  # what it would do only it knows
         case _:
             return _doing(step, content)
+
+
+def _hooked(argv: Sequence[str], environment: Sequence[tuple[str, str]], script: str) -> str:
+    """Give sh that runs a hook; its script is the member `script` of the tar."""
+    words = " ".join(map(quote, argv))
+    told = "".join(f"{name}={quote(value)}\nexport {name}\n" for name, value in environment)
+    # Not by its path alone: what is in /run may not be executed.
+    return f"{told}cd / && exec {words}" + (f' "${{0%/*}}/{script}"' if script else "")
 
 
 def _asking(step: HostStep, _: Callable[[bytes | str], str]) -> str:
@@ -267,6 +288,8 @@ def parse(line: bytes) -> Answer:
             return Same(int(step))
         case "changed", [step, how]:
             return Changed(int(step), how)
+        case "ran", [step, text]:
+            return Ran(int(step), _text(text))
         case "wait", [step, milliseconds]:
             return StillWaiting(int(step), int(milliseconds) / 1000)
         case "need", [digest]:

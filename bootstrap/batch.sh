@@ -2,7 +2,7 @@
 # writes. look.sh has the same functions, and only looks.
 #
 # Answers: those of machine.sh, and
-#   changed i how | wait i milliseconds | need digest | restored i base64(files) base64(text)
+#   changed i how | ran i base64(text) | wait i milliseconds | need digest | restored i base64(files) base64(text)
 
 changed() { printf 'changed\t%s\t%s\n' "$i" "$1"; }
 
@@ -254,12 +254,8 @@ unit_off() { # name
 	changed 'stopped and disabled'
 }
 
-command() { # seconds unless run stdin
-	if limited "$1" "$2" /dev/null; then
-		same
-		return
-	fi
-	limited "$1" "$3" "$d/$4"
+run_once() { # seconds script stdin
+	limited "$@"
 	status=$?
 	case $status in
 	0) ;;
@@ -272,6 +268,19 @@ command() { # seconds unless run stdin
 		fail step
 		;;
 	esac
+}
+
+hook() { # seconds script
+	run_once "$1" "$2" /dev/null
+	printf 'ran\t%s\t%s\n' "$i" "$(tail -c 2000 "$d/out" | base64 -w 0)"
+}
+
+command() { # seconds unless run stdin
+	if limited "$1" "$2" /dev/null; then
+		same
+		return
+	fi
+	run_once "$1" "$3" "$d/$4"
 	if ! limited "$1" "$2" /dev/null; then
 		{ printf 'it ran, but to no effect\n' && cat "$d/out"; } >"$d/why"
 		fail step

@@ -28,11 +28,11 @@ def validate(
 ) -> None:
     """Check an inventory; tell every mistake with its line and column."""
     from bootstrap.inventory import require_supported
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     read = _read(inventory)
     require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     masters = sum(host.is_control_plane for host in read.hosts)
     workers = sum("worker" in host.roles for host in read.hosts)
     etcd = sum(host.is_etcd for host in read.hosts)

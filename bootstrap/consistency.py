@@ -76,6 +76,7 @@ def check(document: Document) -> Iterator[Finding]:
         yield from _component_names(document, host, ("hosts", index))
     yield from _etcd(document, cluster)
     yield from _cgroup_drivers(document, cluster, hosts)
+    yield from _hooks(document, cluster)
     yield from _host_names(document, hosts)
     yield from _ssh_addresses(document, hosts, _mapping(top.get("ssh")))
     yield from _virtual_address(document, cluster, hosts)
@@ -134,6 +135,15 @@ def _component_names(document: Document, holder: Mapping[str, Any], top: Path) -
         yield from _repeated(document, "inventory-duplicate-volume", "volume", volumes)
         variables = _named((*top, *section, "extraEnvs"), settings.get("extraEnvs"))
         yield from _repeated(document, "inventory-duplicate-env", "variable", variables)
+
+
+def _hooks(document: Document, cluster: Mapping[str, Any]) -> Iterator[Finding]:
+    for index, hook in enumerate(map(_mapping, _list(cluster.get("hooks")))):
+        if (hook.get("before") is None) == (hook.get("after") is None):
+            path = ("cluster", "hooks", index)
+            what = "a hook has both before and after" if hook.get("before") else "a hook has neither before nor after"
+            fix = "name one phase, as in after: addon/coredns (kubestrap phases ls lists them)"
+            yield Finding("inventory-bad-hook", document.place(path), path, what, "it is run once around a phase", fix)
 
 
 def _named(path: Path, entries: object) -> Iterator[tuple[Path, object]]:

@@ -55,11 +55,11 @@ def diff(
     from bootstrap import diff as differences
     from bootstrap import inventory as inventories
     from bootstrap.gather import Request
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
     inventories.require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     request = Request(
         listed(skip_phases),
         listed(ignore_preflight_errors),

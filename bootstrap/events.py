@@ -61,7 +61,10 @@ class PhaseStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A step found everything right (`same`), or made it so (`changed`; `what` says how: `created`, `restarted`)."""
+    """A step found everything right (`same`), or made it so (`changed`; `what` says how: `created`, `restarted`).
+
+    Of a hook nobody knows what it changed: it is `same`, and `what` is `ran`.
+    """
 
     host: str
     phase: str

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import BinaryIO
 
-from bootstrap import batch, cluster, diagnosis, lock
+from bootstrap import batch, cluster, diagnosis, lock, operators
 from bootstrap.api import Api
 from bootstrap.errors import (
     ApiError,
@@ -27,7 +27,18 @@ from bootstrap.errors import (
     words,
 )
 from bootstrap.etcd import learners
-from bootstrap.events import Event, HostFailed, Listener, PhaseDone, PhaseStarted, Sending, State, StepDone, Waiting
+from bootstrap.events import (
+    Event,
+    HostFailed,
+    Listener,
+    Note,
+    PhaseDone,
+    PhaseStarted,
+    Sending,
+    State,
+    StepDone,
+    Waiting,
+)
 from bootstrap.parallel import pool, settle
 from bootstrap.plan import Company, Phase, Plan, Stage, Task
 from bootstrap.steps import (
@@ -37,9 +48,11 @@ from bootstrap.steps import (
     EtcdStep,
     Fallback,
     File,
+    Hook,
     HostStep,
     Image,
     Learner,
+    OperatorHook,
     Step,
     Unit,
     Wait,
@@ -209,6 +222,9 @@ class _Run:
                         if isinstance(group.steps[0], EtcdStep):
                             self._etcd(group)
                             continue
+                        if isinstance(group.steps[0], OperatorHook):
+                            self._on_operators(group)
+                            continue
                         api = api or stack.enter_context(self._means.api(self._name))
                         self._api(group, api)
                     else:
@@ -268,6 +284,29 @@ class _Run:
             except (ApiError, OSError) as error:
                 raise StepFailed(self._name, group.phase.name, title(step), str(error)) from error
             self._done(step, how)
+
+    def _on_operators(self, group: _Elsewhere) -> None:
+        for step in group.steps:
+            assert isinstance(step, OperatorHook)
+            if self._may_not_go_on():
+                return
+            try:
+                said = operators.run(step)
+            except operators.HookFailed as error:
+                if error.is_late:
+                    what = f"phase {group.phase.name}: waited {step.seconds:g} s for {title(step)}, in vain\n{error}"
+                    raise WaitTimedOut(self._name, what.strip()) from error
+                raise StepFailed(self._name, group.phase.name, title(step), str(error)) from error
+            self._ran(step, said)
+
+    def _ran(self, step: Step, said: str) -> None:
+        """Tell that a hook ran, and what it said: what it changed, nobody knows."""
+        assert self._phase
+        self._steps += 1
+        self._tell(StepDone(self._name, self._phase.name, title(step), "same", "ran"))
+        if said:
+            lines = "".join(f"\n    {line}" for line in said.splitlines())
+            self._tell(Note(f"{self._name}: {title(step)}:{lines}"))
 
     def _etcd(self, group: _Elsewhere) -> None:
         assert self._means.etcd
@@ -341,6 +380,8 @@ class _Run:
                     self._step_done(group, number, None)
                 case batch.Changed(number, how):
                     self._step_done(group, number, how)
+                case batch.Ran(number, said):
+                    self._step_done(group, number, None, said)
                 case batch.StillWaiting(number, elapsed):
                     phase, step = group[number]
                     limit = step.seconds if isinstance(step, Wait) else 0.0
@@ -364,10 +405,13 @@ class _Run:
 
     _number = 0
 
-    def _step_done(self, group: _Batch, number: int, how: str | None) -> None:
+    def _step_done(self, group: _Batch, number: int, how: str | None, said: str = "") -> None:
         phase, step = group[number]
         self._enter(phase)
-        self._done(step, how)
+        if isinstance(step, Hook):
+            self._ran(step, said)
+        else:
+            self._done(step, how)
         self._number = number + 1
         if number + 1 < len(group):
             self._enter(group[number + 1][0])
@@ -382,7 +426,7 @@ class _Run:
         if failed.kind != "time":
             what = f"it cannot come about\n{text}" if isinstance(step, Wait) else text
             return StepFailed(self._name, phase.name, title(step), what.strip())
-        limit = step.seconds if isinstance(step, Wait | Command) else _STEP_SECONDS
+        limit = step.seconds if isinstance(step, Wait | Command | Hook) else _STEP_SECONDS
         what = f"phase {phase.name}: waited {limit:g} s for {title(step)}, in vain"
         return WaitTimedOut(self._name, f"{what}\n{text}".strip())
 
@@ -434,10 +478,10 @@ _Batch = list[tuple[Phase, HostStep]]
 
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """Steps of a phase that are done at the API server, or all of them by etcd's members."""
+    """Steps of a phase that are done at the API server, or all by etcd's members, or all on the operator's machine."""
 
     phase: Phase
-    steps: Sequence[ApiStep | EtcdStep]
+    steps: Sequence[ApiStep | EtcdStep | OperatorHook]
 
 
 def _groups(tasks: Sequence[Task]) -> Iterator[_Batch | _Elsewhere]:
@@ -476,6 +520,8 @@ def _are(restored: batch.Restored) -> str:
 def _where(step: Step) -> str:
     if isinstance(step, HostStep):
         return "machine"
+    if isinstance(step, OperatorHook):
+        return "operator"
     return "etcd" if isinstance(step, EtcdStep) else "api"
 
 
@@ -492,6 +538,8 @@ def _seconds(step: HostStep) -> float:
             return 5 + _ASK_SECONDS
         case Command(seconds=seconds):
             return 3 * seconds + 15
+        case Hook(seconds=seconds):
+            return seconds + 15
         case Image():
             return 720
         case Unit():

@@ -133,12 +133,12 @@ def _go(
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap.run import init as make
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
     read = access.to(inventories.load(inventory))
     inventories.require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     if looking:
         from bootstrap import diff
         from bootstrap.diff_commands import showing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ def read(source: bytes, *, name: str, folder: Path, control_plane: bool = True) 
         inventory, unresolved = _with_absolute_files(inventory, folder, document)
         findings += unresolved
         inventory = _with_patches(inventory, Path(name).parent, folder, document, findings)
+        inventory = _with_hooks(inventory, name, folder, document, findings)
     if inventory is None or findings:
         kept = sorted(
             _without_consequences(findings), key=lambda finding: (finding.place.file, finding.place, finding.id)
@@ -359,6 +361,29 @@ def _choice(value: object, expected: str) -> _Said:
     listed = ", ".join(choice or '""' for choice in choices)
     fix = f"did you mean {shown(guess)}?" if guess else "choose one of these"
     return _Said("inventory-bad-choice", f"{shown(value)} is not a choice", f"it must be one of {listed}", fix)
+
+
+def _with_hooks(
+    inventory: Inventory, name: str, folder: Path, document: Document, findings: list[Finding]
+) -> Inventory:
+    """Read the scripts of hooks, and note where each hook stands; mistakes join `findings`."""
+    hooks = []
+    for index, hook in enumerate(inventory.cluster.hooks):
+        path = ("cluster", "hooks", index, "run")
+        place = document.place(path)
+        program = dataclasses.replace(hook.run, place=f"{name}:{place.line}")
+        if program.path:
+            file = folder / program.path
+            try:
+                program = program.read(str(file), _content(file))
+            except OSError as error:
+                what = f"{program.path} cannot be read: {error.strerror or error}"
+                why = "scripts of hooks are looked for from the inventory's folder"
+                fix = "correct the name, or write the command as a list of words"
+                findings.append(Finding("inventory-bad-hook", place, path, what, why, fix))
+        hooks.append(hook.model_copy(update={"run": program}))
+    cluster = inventory.cluster.model_copy(update={"hooks": tuple(hooks)})
+    return inventory.model_copy(update={"cluster": cluster})
 
 
 def _with_patches(

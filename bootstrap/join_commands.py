@@ -195,13 +195,13 @@ def _go(
 ) -> None:
     from bootstrap import inventory as inventories
     from bootstrap import joining
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     way.check(access.sudo_password_file, looking=looking)
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
     read = access.to(inventories.load(inventory, control_plane=not way.server))
     inventories.require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     invitation = _invitation(way) if way.server else None
     key = _certificate_key(way.certificate_key_file) if way.control_plane else None
     if key:

@@ -26,7 +26,7 @@ from bootstrap.recap import recapped, warned
 from bootstrap.report import Report
 from bootstrap.run import Made
 from bootstrap.spec import Inventory
-from bootstrap.trial import require_patches
+from bootstrap.trial import require_fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Cluster:
         """
         read = inventory.load(Path(path))
         inventory.require_supported(read)
-        require_patches(read)
+        require_fitting(read)
         return cls(read)
 
     def plan(self, workflow: Workflow, request: Request | None = None) -> Forecast:

@@ -33,6 +33,7 @@ from bootstrap.steps import (
     File,
     HostStep,
     Image,
+    OperatorHook,
     Step,
     Unit,
     Wait,
@@ -82,7 +83,7 @@ class _Look:
         number = 0
         try:
             acting = self._look_at_machine()
-            self._look_at_etcd()
+            self._look_elsewhere()
             self._look_at_cluster(acting)
         except BootstrapError as raised:
             error = raised
@@ -148,9 +149,12 @@ class _Look:
         on_phase, on_step = self._all[on]
         return Depends(self._name, phase.name, title(step), on_phase.name, title(on_step), how)
 
-    def _look_at_etcd(self) -> None:
+    def _look_elsewhere(self) -> None:
         for number, (phase, step) in enumerate(self._all):
-            if isinstance(step, EtcdStep):
+            if isinstance(step, OperatorHook):
+                # What it would do only it knows.
+                self._events[number] = StepDone(self._name, phase.name, title(step), "same")
+            elif isinstance(step, EtcdStep):
                 assert self._means.etcd
                 how = learners.preview(step, self._means.etcd)
                 self._events[number] = (

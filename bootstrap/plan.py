@@ -10,7 +10,9 @@ from typing import Literal
 
 from bootstrap.errors import UsageError
 from bootstrap.site import Node, Site
-from bootstrap.steps import Step, hidden
+from bootstrap.spec import Hook as Wanted
+from bootstrap.spec import seconds
+from bootstrap.steps import Hook, OperatorHook, Step, hidden
 
 On = Literal["all", "control-plane", "control-plane, etcd", "etcd", "worker", "cluster"]
 """Where a phase is done: on every host of the run, on those of a kind (`etcd`: its members), or once, from the lead."""
@@ -119,15 +121,16 @@ def build(
     """Plan `workflow` for `nodes`, without the phases (or groups of phases) named in `skip`.
 
     With `in_turn` the hosts go through the phases that are so one after the other, each only where all before it got
-    to their end. Raises `UsageError` for a name in `skip` that no phase has.
+    to their end. Around phases stand the cluster's hooks. Raises `UsageError` for a name in `skip` that no phase has.
     """
     stages: list[Stage] = []
-    for turn, group in groupby(select(workflow, skip=skip), lambda phase: phase.in_turn and in_turn):
+    chosen = select(workflow, skip=skip)
+    for turn, group in groupby(chosen, lambda phase: phase.in_turn and in_turn):
         parts: list[list[Task]] = [[]]
         for phase in group:
             if phase.barrier and not turn and len(nodes) > 1:
                 parts.append([])
-            parts[-1] += [Task(phase, node, tuple(phase.steps(site, node))) for node in _where(phase, site, nodes)]
+            parts[-1] += [_task(phase, site, node, chosen) for node in _where(phase, site, nodes)]
         if turn:
             hosts = dict.fromkeys(task.node.name for task in parts[0])
             parts = [[task for task in parts[0] if task.node.name == host] for host in hosts]
@@ -170,6 +173,44 @@ def names(workflow: Sequence[Phase]) -> list[str]:
 def skipped(phase: Phase, skip: Sequence[str]) -> bool:
     """Say whether `skip` names the phase or its group."""
     return phase.name in skip or phase.name.partition("/")[0] in skip
+
+
+def _task(phase: Phase, site: Site, node: Node, workflow: Sequence[Phase]) -> Task:
+    steps = tuple(phase.steps(site, node))
+    if not site.cluster.hooks:
+        return Task(phase, node, steps)
+    own = [each for each in workflow if node in _where(each, site, (node,))]
+    before: list[Step] = []
+    after: list[Step] = []
+    for hook in site.cluster.hooks:
+        of = [each for each in own if skipped(each, (hook.phase,))]
+        if not of or not _is_for(hook, node):
+            continue
+        if hook.before and phase is of[0]:
+            before.append(_hook(hook, site, node, phase))
+        elif hook.after and phase is of[-1]:
+            after.append(_hook(hook, site, node, phase))
+    return Task(phase, node, (*before, *steps, *after))
+
+
+def _is_for(hook: Wanted, node: Node) -> bool:
+    match hook.where:
+        case "control-plane":
+            return node.host.is_control_plane
+        case "workers":
+            return node.host.is_worker
+        case "hosts" | "operator":
+            return True
+
+
+def _hook(hook: Wanted, site: Site, node: Node, phase: Phase) -> Hook | OperatorHook:
+    told = {"HOST": node.name, "PHASE": phase.name, "CLUSTER": site.cluster.name}
+    environment = tuple((f"KUBESTRAP_{name}", value) for name, value in told.items())
+    limit, program = seconds(hook.timeout), hook.run
+    if hook.where == "operator":
+        argv = (*program.words, program.path) if program.path else program.words
+        return OperatorHook(program.name, argv, environment, limit)
+    return Hook(program.name, program.words, environment, limit, program.script)
 
 
 def _where(phase: Phase, site: Site, nodes: Sequence[Node]) -> Sequence[Node]:

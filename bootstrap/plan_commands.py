@@ -40,11 +40,11 @@ def plan(
     from bootstrap import inventory as inventories
     from bootstrap import outline
     from bootstrap.gather import Request
-    from bootstrap.trial import require_patches
+    from bootstrap.trial import require_fitting
 
     read = inventories.load(inventory)
     inventories.require_supported(read)
-    require_patches(read)
+    require_fitting(read)
     request = Request(skip=listed(skip_phases), until=until, limit=listed(limit))
     found = outline.outline(read, workflow.value, request)
     output.result(outline.data(found), str(found))

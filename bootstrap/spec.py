@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
+from bootstrap.hooks import Program
 from bootstrap.patching import Patches
 from bootstrap.values import (
     AbsolutePath,
@@ -47,7 +48,9 @@ from bootstrap.values import (
     User,
     Version,
     WebUrl,
+    described,
     local_path,
+    mistake,
 )
 from bootstrap.values import Network as Network
 from bootstrap.values import seconds as seconds
@@ -121,6 +124,39 @@ PatchesFolder = Annotated[
     WithJsonSchema({"type": "string", "description": "folder on your machine", "pattern": "^(?:.+)$"}),
 ]
 """A folder of patches as kubeadm has them; `inventory.load` makes it absolute, and reads it."""
+
+
+def _program(value: object) -> Program:
+    match value:
+        case Program():
+            return value
+        case str():
+            return Program(path=local_path(value))
+        case [str() as program, *others] if program and all(isinstance(word, str) for word in others):
+            return Program((program, *map(str, others)))
+    raise mistake(
+        "inventory-bad-hook",
+        f"{described(value)} stands here",
+        "a hook runs a command, given as a list of its words, or a script, given as the name of its file",
+        "write run: [systemctl, reload, nginx] or run: hooks/script.sh",
+    )
+
+
+HookProgram = Annotated[
+    Program,
+    BeforeValidator(_program),
+    PlainSerializer(lambda program: program.path or list(program.argv), return_type=str | list[str]),
+    WithJsonSchema(
+        {
+            "description": "words of a command, or script on your machine",
+            "anyOf": [
+                {"type": "string", "pattern": "^(?:.+)$"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ],
+        }
+    ),
+]
+"""A command by its words, or a script by its file, which `inventory.load` reads."""
 
 
 class NamedValue(Model):
@@ -361,6 +397,21 @@ class Timeouts(Model):
     drain: Duration = "5m"
 
 
+class Hook(Model):
+    """A command of your own, run each time that a host does a phase: either `before` or `after` it."""
+
+    before: str | None = None
+    after: str | None = None
+    run: HookProgram
+    where: Literal["hosts", "control-plane", "workers", "operator"] = "hosts"
+    timeout: Duration = "1m"
+
+    @property
+    def phase(self) -> str:
+        """The phase, or group of phases, that it is about."""
+        return self.before or self.after or ""
+
+
 class Taint(Model):
     """A Node taint."""
 
@@ -397,6 +448,7 @@ class Cluster(Model):
     bundle: Bundle = Bundle()
     timeouts: Timeouts = Timeouts()
     patches: PatchesFolder | None = None
+    hooks: tuple[Hook, ...] = ()
     ignore_preflight_errors: tuple[str, ...] = ()
     kubeadm: Annotated[Kubeadm, Field(exclude=True)] = None  # its settings are in their own fields
 

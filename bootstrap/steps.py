@@ -148,7 +148,22 @@ class Wait:
     last: bool = False
 
 
-HostStep = File | Directory | Link | Absent | Binary | Image | Unit | UnitOff | Command | Wait
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """The command `argv` is run on the machine, as root, each time, and must exit 0 within `seconds`.
+
+    With `script` (a file's contents) its path there is the last word. `environment` is put upon the machine's own, and
+    standard input is empty. What it changes nobody knows, and is not counted as a change. `name` is for messages.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    seconds: float
+    script: bytes = b""
+
+
+HostStep = File | Directory | Link | Absent | Binary | Image | Unit | UnitOff | Command | Wait | Hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +245,19 @@ class Voter:
 
 
 EtcdStep = Learner | Voter
-Step = HostStep | ApiStep | EtcdStep
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorHook:
+    """As `Hook`, but on the operator's machine, with his rights and his environment; a script is there already."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    seconds: float
+
+
+Step = HostStep | ApiStep | EtcdStep | OperatorHook
 
 
 def title(step: Step) -> str:
@@ -256,6 +283,8 @@ def title(step: Step) -> str:
             return f"etcd member {name}"
         case Voter(name=name):
             return f"vote of etcd member {name}"
+        case Hook(name=name) | OperatorHook(name=name):
+            return f"hook {name}"
 
 
 def _object(kind: str, namespace: str, name: str) -> str:

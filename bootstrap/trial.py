@@ -1,25 +1,49 @@
-"""Patches tried on what would be written, from the inventory alone: those that do not fit are refused at once."""
+"""What an inventory says of phases and of what they write, tried on them before any machine is asked."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator
 
 from bootstrap import outline
 from bootstrap.errors import Misfit, PatchesRefused
 from bootstrap.inventory import InventoryError, Problem
+from bootstrap.outline import WORKFLOWS
 from bootstrap.phases import addons, kubelet, static_pods
+from bootstrap.plan import names
 from bootstrap.site import Node, Site
-from bootstrap.spec import Inventory
+from bootstrap.spec import Cluster, Inventory
+from bootstrap.values import shown
 
 
-def require_patches(inventory: Inventory) -> None:
-    """Try every patch of `inventory` on every host. Raises `InventoryError` with each that does not fit.
+def require_fitting(inventory: Inventory) -> None:
+    """Look for the phase of every hook of `inventory`, and try every patch on every host.
+
+    Raises `InventoryError` with each that does not fit.
 
     What only machines tell (how many volumes there are, which address a flag has) is left for the time when they were
     looked at: `PatchesRefused` is raised then, still before any of them is changed.
     """
+    problems = [*_unknown_phases(inventory.cluster), *_misfits(inventory)]
+    if problems:
+        raise InventoryError(problems)
+
+
+def _unknown_phases(cluster: Cluster) -> Iterator[Problem]:
+    known = list(dict.fromkeys(name for phases in WORKFLOWS.values() for name in names(phases)))
+    for index, hook in enumerate(cluster.hooks):
+        if hook.phase not in known:
+            file, _, line = hook.run.place.rpartition(":")
+            path = f"cluster.hooks[{index}].{'before' if hook.before else 'after'}"
+            near = difflib.get_close_matches(hook.phase, known, 1)
+            fix = f"did you mean {near[0]}?" if near else "kubestrap phases ls lists the phases"
+            what = f"{shown(hook.phase)} is no phase"
+            yield Problem("inventory-bad-hook", file, int(line), 1, path, what, "the hook would never be run", fix)
+
+
+def _misfits(inventory: Inventory) -> list[Problem]:
     if inventory.cluster.patches is None and all(host.patches is None for host in inventory.hosts):
-        return
+        return []
     site = outline.unseen(inventory)
     misfits: dict[Misfit, None] = {}
     for node in map(outline.node, inventory.hosts):
@@ -28,8 +52,7 @@ def require_patches(inventory: Inventory) -> None:
                 attempt()
             except PatchesRefused as refused:
                 misfits |= dict.fromkeys(misfit for misfit in refused.misfits if not misfit.depends)
-    if misfits:
-        raise InventoryError([_problem(misfit) for misfit in misfits])
+    return [_problem(misfit) for misfit in misfits]
 
 
 def _attempts(site: Site, node: Node) -> Iterator[Callable[[], object]]:

@@ -30,6 +30,7 @@ ProblemId = Literal[
     "inventory-bad-duration",
     "inventory-bad-env",
     "inventory-bad-flag",
+    "inventory-bad-hook",
     "inventory-bad-host-key",
     "inventory-bad-interface",
     "inventory-bad-key",

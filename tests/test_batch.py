@@ -19,6 +19,7 @@ from bootstrap.steps import (
     Directory,
     Fallback,
     File,
+    Hook,
     HostStep,
     Link,
     Unit,
@@ -95,6 +96,20 @@ def test_a_file_is_written_with_its_mode_and_the_second_time_left_alone(machine:
     assert machine.do(step) == [batch.Same(0)]
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert path.stat().st_ino == before.st_ino
+
+
+def test_a_hook_is_run_each_time_with_its_script_and_environment(machine: Machine) -> None:
+    script = b'echo "$1 $NAME"; cat; pwd >&2'
+    step = Hook("h", ("sh", "-c", 'sh "$2" "$1"', "x", "it's"), (("NAME", "a b"),), 20, script)
+    assert machine.do(step) == [batch.Ran(0, "it's a b\n/")]
+    assert machine.do(step) == [batch.Ran(0, "it's a b\n/")]
+
+
+def test_a_hook_that_fails_ends_the_batch_with_its_last_words(machine: Machine, tmp_path: Path) -> None:
+    failing = Hook("h", ("sh", "-c", "echo why; exit 7"), (), 20)
+    assert machine.do(failing, File(str(tmp_path / "x"), b"")) == [batch.Failed(0, "step", "it exited with 7\nwhy")]
+    hanging = Hook("h", ("sleep", "60"), (), 0.5)
+    assert machine.do(hanging) == [batch.Failed(0, "time", "it did not end within 0.5 s")]
 
 
 def test_an_edited_file_and_an_edited_mode_are_mended(machine: Machine, tmp_path: Path) -> None:

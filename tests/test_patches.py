@@ -9,7 +9,7 @@ import pytest
 from bootstrap import cli
 from bootstrap.inventory import InventoryError, dump, load
 from bootstrap.spec import Inventory
-from bootstrap.trial import require_patches
+from bootstrap.trial import require_fitting
 
 HEAD = """apiVersion: kubestrap.io/v1alpha1
 kind: Inventory
@@ -35,7 +35,7 @@ def described(folder: Path, text: str = HEAD, **files: str) -> Path:
 
 def told(path: Path) -> list[str]:
     with pytest.raises(InventoryError) as refused:
-        require_patches(load(path))
+        require_fitting(load(path))
     return [str(problem).replace(f"{path.parent}/", "") for problem in refused.value.problems]
 
 
@@ -56,7 +56,7 @@ def test_folders_are_taken_from_the_inventorys_folder_and_files_in_the_order_of_
     assert targets(inventory) == [["etcd", "kube-scheduler", "kube-scheduler"], [], ["kubeletconfiguration"]]
     (tmp_path / "elsewhere.yaml").write_text(dump(inventory))
     assert load(tmp_path / "elsewhere.yaml") == inventory
-    require_patches(inventory)
+    require_fitting(inventory)
 
 
 def test_misfits_of_all_hosts_are_told_at_once_and_those_of_several_once(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_only_machines_tell_is_left_for_later(tmp_path: Path) -> None:
     mine = """- {op: test, path: /metadata/labels/tier, value: other}
 """
     entry = "- {op: remove, path: /spec/volumes/7}\n"
-    require_patches(load(described(tmp_path, all__kube_apiserver__json=entry, all__etcd__json=mine)))
+    require_fitting(load(described(tmp_path, all__kube_apiserver__json=entry, all__etcd__json=mine)))
 
 
 @pytest.mark.parametrize("command", [["config", "validate"], ["plan", "init"], ["init"], ["join"], ["diff", "join"]])

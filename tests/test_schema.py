@@ -52,6 +52,7 @@ IN_YAML_ITSELF = {
     "too-deep",
 }
 BY_MEANING = {
+    "bad-hook--script",
     "bad-path--home",
     "bad-path--registries",
     "bad-path--registry-files",

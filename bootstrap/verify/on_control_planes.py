@@ -9,6 +9,7 @@ from cryptography import x509
 from bootstrap import paths
 from bootstrap.etcd import members
 from bootstrap.phases import vip
+from bootstrap.phases.static_pods import CONTROLLER_MANAGER, ETCD, SCHEDULER
 from bootstrap.verify.asking import (
     KUBECTL,
     answers,
@@ -126,9 +127,9 @@ def etcd_data(machine: Machine, subject: Subject) -> Iterator[str]:
     yield from modes(machine, {subject.cluster.etcd.local.data_dir: "700"})
 
 
-def etcd_health(machine: Machine, _: Subject) -> Iterator[str]:
+def etcd_health(machine: Machine, subject: Subject) -> Iterator[str]:
     """The etcd member says that it is ready."""
-    yield from answers(machine, "http://127.0.0.1:2381", "/readyz")
+    yield from answers(machine, subject.probes(ETCD).url(""), "/readyz")
 
 
 def etcd_members(machine: Machine, subject: Subject) -> Iterator[str]:
@@ -170,14 +171,14 @@ def api_server_health(machine: Machine, _: Subject) -> Iterator[str]:
         yield said(asked.stderr)
 
 
-def controller_manager_health(machine: Machine, _: Subject) -> Iterator[str]:
+def controller_manager_health(machine: Machine, subject: Subject) -> Iterator[str]:
     """The controller-manager says that it is well."""
-    yield from answers(machine, "https://127.0.0.1:10257", "/healthz")
+    yield from answers(machine, subject.probes(CONTROLLER_MANAGER).url(""), "/healthz")
 
 
-def scheduler_health(machine: Machine, _: Subject) -> Iterator[str]:
+def scheduler_health(machine: Machine, subject: Subject) -> Iterator[str]:
     """The scheduler says that it is ready."""
-    yield from answers(machine, "https://127.0.0.1:10259", "/readyz")
+    yield from answers(machine, subject.probes(SCHEDULER).url(""), "/readyz")
 
 
 def keepalived(machine: Machine, subject: Subject) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cryptography import x509
 from bootstrap import paths
 from bootstrap.phases import local_proxy as proxy
 from bootstrap.phases import prepare, runtime, vip
+from bootstrap.phases.static_pods import CONTROLLER_MANAGER, ETCD, SCHEDULER
 from bootstrap.preflight import clock as judged
 from bootstrap.site import Site
 from bootstrap.verify.asking import (
@@ -531,11 +532,11 @@ def _ports(subject: Subject) -> Mapping[int, str]:
     if subject.host.is_control_plane:
         wanted |= {
             cluster.bind_port: "kube-apiserver",
-            10257: "kube-controller-manager",
-            10259: "kube-scheduler",
+            subject.probes(CONTROLLER_MANAGER).port: CONTROLLER_MANAGER,
+            subject.probes(SCHEDULER).port: SCHEDULER,
         }
     if subject.host in subject.inventory.etcd_members:
-        wanted |= {2379: "etcd", 2380: "etcd", 2381: "etcd"}
+        wanted |= dict.fromkeys((2379, 2380, subject.probes(ETCD).port), ETCD)
     return {port: wanted[port] for port in sorted(wanted)}
 
 

@@ -9,8 +9,10 @@ from threading import Lock
 from typing import Any, Literal, Protocol
 
 from bootstrap import spec
-from bootstrap.phases import kubelet
-from bootstrap.site import Contents
+from bootstrap.errors import PatchesRefused
+from bootstrap.phases import kubelet, static_pods
+from bootstrap.phases.static_pods import Probes
+from bootstrap.site import Contents, Node, Site
 
 On = Literal["all", "node", "control-plane", "control-plane, etcd", "etcd", "cluster"]
 """Where a check is made: on every machine, on every Node, on those of a kind (`etcd`: its members), or once, from a
@@ -70,6 +72,16 @@ class Subject:
     def cluster(self) -> spec.Cluster:
         """The cluster it is a part of."""
         return self.inventory.cluster
+
+    def probes(self, component: str) -> Probes:
+        """Say where a static Pod of the host tells how it is, as its manifest has it, patches among that."""
+        node = Node(self.host, str(self.host.node_address or "127.0.0.1"))
+        site = Site(self.cluster, (node,), self.contents, {node.name: {}})
+        (pod,) = [pod for pod in static_pods.pods(site, node) if pod.name == component]
+        try:
+            return static_pods.as_patched(site, node, pod).probes
+        except PatchesRefused:  # as they depend on what only the machine tells
+            return pod.probes
 
     @property
     def kubelet(self) -> Mapping[str, Any]:

@@ -27,14 +27,47 @@ def _configure(data: dict[str, Any]) -> None:
             "extraArgs": [{"name": "v", "value": "1"}, {"name": "profiling", "value": "false"}],
         },
         "scheduler": {"extraEnvs": [{"name": "PLACE", "value": "here"}]},
+        "patches": "patches",
+        "hooks": [
+            {"before": "kubelet-start", "run": ["sh", "-c", "echo before $KUBESTRAP_PHASE >> /root/hooked"]},
+            {"after": "kubelet-start", "run": "hooked.sh"},
+            {"after": "addon", "where": "operator", "run": "hooked.sh"},
+        ],
     }
-    data["hosts"][0] |= {"roles": ["control-plane", "worker"], "labels": {"example.test/disk": "fast"}}
+    data["hosts"][0] |= {
+        "roles": ["control-plane", "worker"],
+        "labels": {"example.test/disk": "fast"},
+        "scheduler": {"extraArgs": [{"name": "v", "value": "3"}]},
+    }
+
+
+PATCHES = {
+    # The scheduler answers elsewhere, and is waited for there.
+    "kube-scheduler0.yaml": """
+metadata: {labels: {example.test/patched: "yes"}}
+spec:
+  containers:
+    - name: kube-scheduler
+      ports: [{name: probe-port, containerPort: 10259, $patch: delete}, {name: moved, containerPort: 20259}]
+      livenessProbe: {httpGet: {port: moved}}
+      readinessProbe: {httpGet: {port: moved}}
+      startupProbe: {httpGet: {port: moved}}
+""",
+    "kube-scheduler1+json.yaml": "- {op: add, path: /spec/containers/0/command/-, value: --secure-port=20259}\n",
+    "kubeletconfiguration+merge.json": '{"maxPods": 77}',
+    "corednsdeployment.yaml": "spec: {template: {metadata: {labels: {example.test/patched: 'yes'}}}}\n",
+}
+HOOKED = 'echo "$KUBESTRAP_HOST $KUBESTRAP_PHASE" >> "$HOME/hooked"\n'
 
 
 @pytest.fixture(scope="module")
 def single(new_cluster: Callable[[str, int], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
     with new_cluster("single", 1) as cluster:
-        cluster.write_inventory(["cp1"], _configure)
+        beside = cluster.write_inventory(["cp1"], _configure).parent
+        (beside / "patches").mkdir()
+        for name, text in PATCHES.items():
+            (beside / "patches" / name).write_text(text)
+        (beside / "hooked.sh").write_text(HOOKED)
         cluster.kubestrap("init")
         yield cluster
 
@@ -66,6 +99,27 @@ def test_extra_arguments_and_variables_reach_the_running_components(single: Clus
     assert {"--v=1", "--profiling=false"} <= set(server)
     scheduler = single.get("pod -n kube-system kube-scheduler-cp1")["spec"]["containers"][0]
     assert {"name": "PLACE", "value": "here"} in scheduler["env"]
+
+
+def test_patches_and_settings_of_a_host_reach_what_runs(single: Cluster) -> None:
+    scheduler = single.get("pod -n kube-system kube-scheduler-cp1")
+    assert scheduler["metadata"]["labels"]["example.test/patched"] == "yes"
+    assert {"--secure-port=20259", "--v=3"} <= set(scheduler["spec"]["containers"][0]["command"])
+    assert scheduler["status"]["containerStatuses"][0]["ready"]
+    (node,) = single.get("nodes")["items"]
+    assert node["status"]["capacity"]["pods"] == "77"
+    assert single.get("pods -n kube-system -l k8s-app=kube-dns,example.test/patched=yes")["items"]
+    assert single.kubestrap("diff", "init").stdout == "No differences.\n"
+
+
+def test_hooks_are_run_at_their_places_each_time_and_change_nothing(single: Cluster) -> None:
+    there, here = (lambda: single.on("cp1", "cat /root/hooked").splitlines()), single.home / "hooked"
+    ran, told = there(), here.read_text().splitlines()
+    assert ran[:2] == ["before kubelet-start", "cp1 kubelet-start"]
+    assert told[0] == "cp1 addon/flannel"
+    assert changes(single.kubestrap("init").stderr) == []
+    assert there() == [*ran, "before kubelet-start", "cp1 kubelet-start"]
+    assert here.read_text().splitlines() == [*told, "cp1 addon/flannel"]
 
 
 def test_where_everybody_is_in_the_cluster_join_changes_nothing(single: Cluster) -> None:

@@ -16,13 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bootstrap.site import Contents
 from bootstrap.spec import Host, Inventory
 from bootstrap.transport.local import LocalHost
 from bootstrap.verify import asking, in_cluster, made, names, on_control_planes, on_machines, settled
 from bootstrap.verify.backend import machine
 from bootstrap.verify.catalogue import CATALOGUE, SETTLING
 from bootstrap.verify.subject import Check, Remembering, Subject
+from tests import builders
 
 DAY = datetime.timedelta(days=1)
 
@@ -51,7 +51,7 @@ class Answering:
 def subject(**cluster: object) -> Subject:
     host = Host(name="m1", address="192.0.2.1", roles=("control-plane", "worker"))
     inventory = Inventory.model_validate({"cluster": cluster, "hosts": [host]})
-    return Subject(host, inventory, Contents("1.37.2", "linux/amd64", (), ()))
+    return Subject(host, inventory, builders.contents())
 
 
 def pair(name: str) -> tuple[x509.Name, ec.EllipticCurvePrivateKey]:
@@ -130,7 +130,7 @@ def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
     ]
     worker = {"name": "w", "address": "w", "roles": ["worker"]}
     inventory = Inventory.model_validate({"hosts": [*masters, worker]})
-    asked = Subject(inventory.hosts[-1], inventory, Contents("1.37.2", "linux/amd64", (), ()))
+    asked = Subject(inventory.hosts[-1], inventory, builders.contents())
     stale = "    server m1 192.0.2.1:6443\n    server m2 192.0.2.9:6443\n    server old 192.0.2.8:6443\n"
     found = list(on_machines.local_proxy(Answering([stale, "c1 1 RUNNING\n", "c1\n"]), asked))
     assert [text.split(": run")[0] for text in found] == [
@@ -152,7 +152,7 @@ def behind_a_virtual_address(host: str, **planes: str) -> Subject:
     inventory = Inventory.model_validate({"cluster": cluster, "hosts": [*masters, worker]})
     asked = next(each for each in inventory.hosts if each.name == host)
     sees = {name: partial(Answering, [""], rc=0 if answer == "holds" else 1) for name, answer in planes.items()}
-    return Subject(asked, inventory, Contents("1.37.2", "linux/amd64", (), ()), sees)
+    return Subject(asked, inventory, builders.contents(), sees)
 
 
 def test_keepalived_with_other_peers_is_told() -> None:
@@ -203,6 +203,18 @@ def test_listening_sockets_and_their_holders_are_read_from_the_kernel() -> None:
         program = Path("/proc/self/comm").read_text().strip()
         assert found[listening.getsockname()[1]] == {program}
         assert bound.getsockname()[1] not in found
+
+
+def test_a_patched_component_is_asked_where_its_manifest_says(tmp_path: Path) -> None:
+    probe = "{httpGet: {host: 192.0.2.1, port: 20259, scheme: HTTP}}"
+    (tmp_path / "kube-scheduler.yaml").write_text(
+        f"spec: {{containers: [{{name: kube-scheduler, livenessProbe: {probe}}}]}}\n"
+    )
+    patched = subject(patches=builders.patches(tmp_path))
+    machine = Answering([""])
+    assert list(on_control_planes.scheduler_health(machine, patched)) == []
+    assert "--server http://192.0.2.1:20259 get --raw /readyz" in machine.commands[0]
+    assert "nobody listens on TCP port 20259" in list(on_machines.ports(Answering([""]), patched))
 
 
 def test_each_port_is_held_against_its_component() -> None:
