@@ -13,6 +13,7 @@ from bootstrap.options import (
     Access,
     IgnorePreflight,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     listed,
 )
@@ -47,6 +48,7 @@ def adopt(
     ignore_preflight_errors: IgnorePreflight = None,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -63,7 +65,7 @@ def adopt(
     if inventory.exists() and not overwrite:
         raise UsageError(f"{inventory} is there already: name another file with -i, or give --overwrite")
     wanted = creating.given(servers, identity_file=identity_file, proxy_jump=proxy_jump)
-    access = Access(sudo_password_file, accept_new)
+    access = Access(sudo_password_file, accept_new, ssh_backend)
     made = adopting.adopt(wanted, access.to(wanted), output.secrets)
     write(inventory, made.text, made.files, overwrite=overwrite)
     for note in made.notes:

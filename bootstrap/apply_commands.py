@@ -18,6 +18,7 @@ from bootstrap.options import (
     InventoryOption,
     Kubeconfig,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     listed,
     require_together,
@@ -40,6 +41,7 @@ def apply(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -58,7 +60,7 @@ def apply(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file, accept_new),
+        access=Access(sudo_password_file, accept_new, ssh_backend),
     )
 
 

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+)
 
 app = typer.Typer(help="Let control planes join by a certificate key.", no_args_is_help=True)
 
@@ -26,6 +34,7 @@ def upload(
     ] = None,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -41,7 +50,7 @@ def upload(
     from bootstrap.errors import ConfigError
     from bootstrap.run import reached_control_plane
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     if read.cluster.ca_directory:
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import AcceptNew, Access, OutputOption, SudoPasswordFile
+from bootstrap.options import AcceptNew, Access, OutputOption, SshBackendOption, SudoPasswordFile
 
 if TYPE_CHECKING:
     from bootstrap.spec import Inventory
@@ -111,6 +111,7 @@ def create(
     ] = "",
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -124,7 +125,7 @@ def create(
     from bootstrap import creating
 
     wanted = creating.given(servers, identity_file=identity_file, proxy_jump=proxy_jump)
-    facts = creating.look(Access(sudo_password_file, accept_new).to(wanted))
+    facts = creating.look(Access(sudo_password_file, accept_new, ssh_backend).to(wanted))
     made = creating.create(wanted, facts, control_planes=control_planes)
     for note in made.notes:
         output.note(note)

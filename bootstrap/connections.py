@@ -32,7 +32,7 @@ def connected(inventory: Inventory, machines: Sequence[Machine]) -> Iterator[Con
     from bootstrap.transport.ssh import JumpHosts, Keyring, connect
 
     by_name = {machine.name: machine for machine in machines}
-    with Terminal() as terminal, JumpHosts(keyring=(keyring := Keyring(terminal.ask))) as jumps:
+    with Terminal() as terminal, JumpHosts(keyring=(keyring := Keyring(terminal.ask, terminal.tell))) as jumps:
         keyring.read_passwords(effective_ssh(inventory, machine).sudo_password_file for machine in machines)
         hosts, failures = attempt(
             list(by_name), lambda name: connect(inventory, by_name[name], jumps=jumps, keyring=keyring)

@@ -19,6 +19,7 @@ from bootstrap.options import (
     Limit,
     OutputOption,
     SkipPhases,
+    SshBackendOption,
     SudoPasswordFile,
     Until,
     Workflow,
@@ -45,6 +46,7 @@ def diff(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -57,7 +59,7 @@ def diff(
     from bootstrap.gather import Request
     from bootstrap.trial import require_fitting
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     require_fitting(read)
     request = Request(

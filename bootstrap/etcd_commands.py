@@ -14,6 +14,7 @@ from bootstrap.options import (
     Access,
     InventoryOption,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     listed,
     require_no_options,
@@ -41,6 +42,7 @@ def status(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -51,7 +53,7 @@ def status(
     from bootstrap.etcd import members
     from bootstrap.parallel import raise_failures
 
-    seen, failures = _look(_read(inventory, sudo_password_file, accept_new))
+    seen, failures = _look(_read(inventory, Access(sudo_password_file, accept_new, ssh_backend)))
     warnings = members.warnings(seen)
     data = {"members": [_data(seen, each) for each in seen.statuses.values()], "warnings": warnings}
     output.result(data, "\n".join(_table(seen)) if seen.statuses else "")
@@ -67,6 +69,7 @@ def save(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -81,7 +84,7 @@ def save(
     from bootstrap.report import size
 
     snapshots.require_free(path, replace=force)
-    read = _read(inventory, sudo_password_file, accept_new)
+    read = _read(inventory, Access(sudo_password_file, accept_new, ssh_backend))
     with connected(read, read.etcd_members) as connections:
         seen, failures = asking.look(connections.hosts, connections.failures)
         if not seen.statuses:
@@ -140,6 +143,7 @@ def defrag(
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -150,7 +154,7 @@ def defrag(
     """
     from bootstrap.etcd import upkeep
 
-    read = _read(inventory, sudo_password_file, accept_new)
+    read = _read(inventory, Access(sudo_password_file, accept_new, ssh_backend))
     names = [host.name for host in read.etcd_members]
     folder = read.cluster.etcd.local.data_dir
     with (
@@ -185,6 +189,7 @@ def recover(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -196,7 +201,7 @@ def recover(
     from bootstrap.errors import HostsFailed, NotSupported
     from bootstrap.etcd import recovery, snapshots, survivors, upkeep
 
-    read = _read(inventory, sudo_password_file, accept_new)
+    read = _read(inventory, Access(sudo_password_file, accept_new, ssh_backend))
     if not read.is_stacked:
         raise NotSupported("This version recovers etcd on the control plane's own hosts alone")
     checked = snapshots.check(from_snapshot) if from_snapshot else None
@@ -248,6 +253,7 @@ def alarms(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -258,7 +264,7 @@ def alarms(
     if context.invoked_subcommand:
         require_no_options(context)
         return
-    seen, failures = _look(_read(inventory, sudo_password_file, accept_new))
+    seen, failures = _look(_read(inventory, Access(sudo_password_file, accept_new, ssh_backend)))
     found = [
         {"alarm": each.kind, "member": seen.name(each.member), "id": members.identity(each.member)}
         for each in seen.alarms
@@ -275,13 +281,14 @@ def disarm(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
     """Disarm the alarm NOSPACE, where every database has room again. No other alarm is touched."""
     from bootstrap.etcd import upkeep
 
-    read = _read(inventory, sudo_password_file, accept_new)
+    read = _read(inventory, Access(sudo_password_file, accept_new, ssh_backend))
     names = [host.name for host in read.etcd_members]
     with (
         output.run("etcd alarms disarm", read, names) as listener,
@@ -292,11 +299,11 @@ def disarm(
     output.result({"disarmed": count})
 
 
-def _read(path: Path, sudo_password_file: str, accept_new: bool) -> Inventory:
+def _read(path: Path, access: Access) -> Inventory:
     from bootstrap import inventory as inventories
     from bootstrap.errors import NotSupported
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(path))
+    read = access.to(inventories.load(path))
     inventories.require_supported(read)
     if read.cluster.etcd.external:
         raise NotSupported("etcd is external (cluster.etcd.external): look after it where it runs, with etcdctl")

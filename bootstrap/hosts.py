@@ -57,7 +57,7 @@ def scan(inventory: Inventory, hosts: Sequence[Host], *, write: bool) -> Scan:
 
     scanned: list[Scanned] = []
     failures: dict[str, BootstrapError] = {}
-    with Terminal() as terminal, JumpHosts(keyring=Keyring(terminal.ask)) as jumps:
+    with Terminal() as terminal, JumpHosts(keyring=Keyring(terminal.ask, terminal.tell)) as jumps:
         for logins in _in_order(inventory, hosts):
             done, failed = attempt(list(logins), partial(_ask, logins, jumps, write))
             scanned += (one for one, _ in done.values())

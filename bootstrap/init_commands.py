@@ -22,6 +22,7 @@ from bootstrap.options import (
     OutputOption,
     PhaseNames,
     SkipPhases,
+    SshBackendOption,
     SudoPasswordFile,
     Until,
     listed,
@@ -50,6 +51,7 @@ def init(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -77,7 +79,7 @@ def init(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file, accept_new),
+        access=Access(sudo_password_file, accept_new, ssh_backend),
     )
 
 
@@ -93,6 +95,7 @@ def phase(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -117,7 +120,7 @@ def phase(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file, accept_new),
+        access=Access(sudo_password_file, accept_new, ssh_backend),
     )
 
 

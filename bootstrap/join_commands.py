@@ -20,6 +20,7 @@ from bootstrap.options import (
     OutputOption,
     PhaseNames,
     SkipPhases,
+    SshBackendOption,
     SudoPasswordFile,
     Until,
     listed,
@@ -72,6 +73,7 @@ def join(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -101,7 +103,7 @@ def join(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file, accept_new),
+        access=Access(sudo_password_file, accept_new, ssh_backend),
     )
 
 
@@ -119,6 +121,7 @@ def phase(
     detailed_exitcode: DetailedExitcode = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -144,7 +147,7 @@ def phase(
         output=output,
         looking=dry_run,
         detailed_exitcode=detailed_exitcode,
-        access=Access(sudo_password_file, accept_new),
+        access=Access(sudo_password_file, accept_new, ssh_backend),
     )
 
 

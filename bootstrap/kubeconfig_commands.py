@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+)
 
 app = typer.Typer()
 
@@ -21,6 +29,7 @@ def kubeconfig(
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -33,7 +42,7 @@ def kubeconfig(
     from bootstrap import paths, userfiles
     from bootstrap.run import operators_kubeconfig, reached_control_plane
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane:
         new = operators_kubeconfig(read, control_plane.node, control_plane.files[paths.ADMIN_CONF])

@@ -69,6 +69,24 @@ SudoPasswordFile = Annotated[
 AcceptNew = Annotated[
     bool, typer.Option("--accept-new", help="Add keys of unknown hosts to the known_hosts file, and go on.")
 ]
+
+
+class SshBackend(StrEnum):
+    """Who speaks SSH."""
+
+    PARAMIKO = "paramiko"
+    OPENSSH = "openssh"
+
+
+SshBackendOption = Annotated[
+    SshBackend | None,
+    typer.Option(
+        "--ssh-backend",
+        help="Who speaks SSH: paramiko, or openssh, the system's own.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for the cluster's name.")]
 PhaseNames = Annotated[
     list[str],
@@ -122,6 +140,7 @@ class Access:
 
     sudo_password_file: str
     accept_new: bool
+    ssh_backend: SshBackend | None
 
     def to(self, inventory: Inventory) -> Inventory:
         """Give `inventory` with it."""
@@ -132,6 +151,8 @@ class Access:
             settings["sudo_password_file"] = self.sudo_password_file
         if self.accept_new:
             settings["accept_new_host_keys"] = True
+        if self.ssh_backend:
+            settings["backend"] = self.ssh_backend.value
         return with_ssh(inventory, **settings) if settings else inventory
 
 

@@ -12,6 +12,7 @@ from bootstrap.options import (
     InventoryOption,
     Limit,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     listed,
 )
@@ -26,6 +27,7 @@ def preflight(
     ignore_preflight_errors: IgnorePreflight = None,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -40,7 +42,7 @@ def preflight(
     from bootstrap.events import HostFailed
     from bootstrap.gather import Request, inspect
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     request = Request(ignored=listed(ignore_preflight_errors), secrets=output.secrets, limit=listed(limit))
     found = inspect(read, request)
     errors = [problem for problem in found.problems if problem.level == "error"]

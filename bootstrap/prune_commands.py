@@ -12,6 +12,7 @@ from bootstrap.options import (
     Access,
     InventoryOption,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
 )
 
@@ -28,6 +29,7 @@ def prune(
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -44,7 +46,7 @@ def prune(
 
     if detailed_exitcode and yes:
         raise UsageError("--detailed-exitcode is for listing: it does not go with --yes")
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     strays = pruning.strays(read)
     rows = [["NAME", "ROLE", "NODE", "ETCD", "CREATED"]]

@@ -13,6 +13,7 @@ from bootstrap.options import (
     Access,
     InventoryOption,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     Yes,
     confirm,
@@ -43,6 +44,7 @@ def remove(
     yes: Yes = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -53,7 +55,7 @@ def remove(
     from bootstrap import inventory as inventories
     from bootstrap import removal
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     removal.without(read, hosts)
     if not yes:

@@ -14,6 +14,7 @@ from bootstrap.options import (
     IgnorePreflight,
     InventoryOption,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     Yes,
     confirm,
@@ -43,6 +44,7 @@ def replace(
     ignore_preflight_errors: IgnorePreflight = None,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -58,7 +60,7 @@ def replace(
 
     if {sudo_password_file} == {"-"}:
         raise UsageError("replace connects more than once: give --sudo-password-file a file, not standard input")
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     replacing.require_names(read, old, new)
     if not yes:

@@ -13,6 +13,7 @@ from bootstrap.options import (
     InventoryOption,
     Limit,
     OutputOption,
+    SshBackendOption,
     SudoPasswordFile,
     Yes,
     confirm,
@@ -29,6 +30,7 @@ def reset(
     yes: Yes = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where Pods do not leave, or the cluster does not answer.")
     ] = False,
@@ -42,7 +44,7 @@ def reset(
     from bootstrap import inventory as inventories
     from bootstrap import reset as resetting
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     hosts = resetting.chosen(read, listed(limit))
     if not yes:
         confirm("reset", resetting.consequence(read, hosts), read.cluster.name)

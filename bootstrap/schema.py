@@ -58,6 +58,7 @@ MEANINGS = {
     "Host.roles": "What runs on the machine. Control-plane with worker has no control-plane taint; etcd is alone.",
     "Host.taints": "Taints that the Node has, like its labels; without this key, kubeadm's for a control plane.",
     "HostSsh.acceptNewHostKeys": "Add host keys of which nothing is known to the known_hosts file.",
+    "HostSsh.backend": "Who speaks SSH: the library paramiko, or the system's ssh (OpenSSH), for keys on hardware.",
     "HostSsh.connectTimeout": "How long a connection may take to come about.",
     "HostSsh.identityFile": "The private key to log in with.",
     "HostSsh.knownHostsFile": "The file with the machines' host keys.",

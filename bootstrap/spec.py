@@ -56,6 +56,7 @@ from bootstrap.values import Network as Network
 from bootstrap.values import seconds as seconds
 
 Role = Literal["control-plane", "worker", "etcd"]
+SshBackend = Literal["paramiko", "openssh"]
 KeyAlgorithm = Literal["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384"]
 
 
@@ -493,12 +494,14 @@ class HostSsh(Model):
     connect_timeout: Duration | None = None
     sudo_password_file: LocalPath | None = None
     accept_new_host_keys: Bool | None = None
+    backend: SshBackend | None = None
 
 
 class Ssh(HostSsh):
     """How to log in. What is not set here comes from ~/.ssh/config, then from OpenSSH's defaults."""
 
     connect_timeout: Duration = "10s"
+    backend: SshBackend = "paramiko"
 
 
 class Host(Model):

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +41,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 10 s, until it is ended (Ctrl-C).")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -47,7 +56,7 @@ def status(
     from bootstrap.connections import connected
     from bootstrap.parallel import raise_failures
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     while True:
         with connected(read, read.hosts) as connections:
             failures = _tell(read, connections, output, html, watch=watch)

@@ -54,6 +54,12 @@ class Terminal:
                 os.close(one)
             self._tty = -1
 
+    def tell(self, what: str) -> None:
+        """Show a line, where there is a terminal, as soon as no question waits there."""
+        with self._lock, suppress(OSError):
+            if self._tty >= 0:
+                os.write(self._tty, f"{what}\n".encode(errors="surrogateescape"))
+
     def _ask(self, prompt: str) -> str:
         with self._lock:
             if self._tty < 0:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+)
 
 if TYPE_CHECKING:
     import datetime
@@ -24,6 +32,7 @@ def create(
     ] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -35,7 +44,7 @@ def create(
     from bootstrap.run import reached_control_plane
 
     lifetime = _lifetime(ttl)
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=lifetime) if lifetime else None
     token = tokens.make()
@@ -80,6 +89,7 @@ def list_tokens(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -88,7 +98,7 @@ def list_tokens(
     from bootstrap import tokens
     from bootstrap.run import reached_control_plane
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         found = tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))
@@ -116,6 +126,7 @@ def delete(
     inventory: InventoryOption = INVENTORY,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -126,7 +137,7 @@ def delete(
     from bootstrap.run import reached_control_plane
 
     wanted = [tokens.parse_id(text) for text in ids]
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     inventories.require_supported(read)
     with reached_control_plane(read) as control_plane, control_plane.api() as api:
         there = {info.id for info in tokens.listing(api.list("v1", "Secret", tokens.NAMESPACE))}

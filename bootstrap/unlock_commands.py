@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+)
 
 app = typer.Typer()
 
@@ -18,6 +26,7 @@ def unlock(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before locks are taken away.")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -31,7 +40,7 @@ def unlock(
     from bootstrap.errors import UsageError
     from bootstrap.parallel import attempt, raise_failures
 
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     with connected(read, read.hosts) as connections:
         shown, failures = attempt(list(connections.hosts), lambda name: lock.show(connections.hosts[name]))
         held = {name: holder for name, holder in shown.items() if holder}

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from bootstrap.options import INVENTORY, AcceptNew, Access, InventoryOption, OutputOption, SudoPasswordFile, listed
+from bootstrap.options import (
+    INVENTORY,
+    AcceptNew,
+    Access,
+    InventoryOption,
+    OutputOption,
+    SshBackendOption,
+    SudoPasswordFile,
+    listed,
+)
 
 app = typer.Typer()
 
@@ -20,6 +29,7 @@ def verify(
     list_: Annotated[bool, typer.Option("--list", help="List all checks and exit.")] = False,
     sudo_password_file: SudoPasswordFile = "",
     accept_new: AcceptNew = False,
+    ssh_backend: SshBackendOption = None,
     *,
     output: OutputOption,
 ) -> None:
@@ -38,7 +48,7 @@ def verify(
         text = "\n".join(f"{name:<29}{on:<15}{says}" for name, on, says in checks)
         output.result({"checks": [{"id": name, "on": on, "text": says} for name, on, says in checks]}, text)
         return
-    read = Access(sudo_password_file, accept_new).to(inventories.load(inventory))
+    read = Access(sudo_password_file, accept_new, ssh_backend).to(inventories.load(inventory))
     contents = bundle_of(read).contents
     with output.run("verify", read, [host.name for host in read.hosts]) as listener:
         outcomes = verifying.verify(

@@ -6,13 +6,37 @@ import select
 import socket
 import threading
 from contextlib import suppress
+from typing import Protocol
 
 import paramiko
 
 _CHUNK = 32 * 1024
 
 
-def as_socket(channel: paramiko.Channel) -> socket.socket:
+class Duplex(Protocol):
+    """A connection of two directions: what is used here of paramiko's channels. One thread sends, another receives."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether both directions have ended."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Limit what follows; None: for ever."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive; nothing is the end."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send it all."""
+
+    def shutdown_write(self) -> None:
+        """End the direction to the other side."""
+
+    def close(self) -> None:
+        """End both."""
+
+
+def as_socket(channel: Duplex) -> socket.socket:
     """Give the near end of a socket pair whose other end is joined to `channel`.
 
     An end of data on either side reaches the other as such; once the near end is closed, or both sides have ended,
@@ -26,7 +50,7 @@ def as_socket(channel: paramiko.Channel) -> socket.socket:
     return near
 
 
-def _send(far: socket.socket, channel: paramiko.Channel, receiver: threading.Thread) -> None:
+def _send(far: socket.socket, channel: Duplex, receiver: threading.Thread) -> None:
     """Carry what is written into the near end to the channel, and close both when all is over."""
     with suppress(OSError, EOFError, paramiko.SSHException):  # either side is gone: the same as its end
         while data := far.recv(_CHUNK):
@@ -44,7 +68,7 @@ def _send(far: socket.socket, channel: paramiko.Channel, receiver: threading.Thr
     far.close()
 
 
-def _receive(far: socket.socket, channel: paramiko.Channel) -> None:
+def _receive(far: socket.socket, channel: Duplex) -> None:
     """Carry what the channel brings to the near end; its end becomes the near end's."""
     with suppress(OSError, EOFError, paramiko.SSHException):
         while data := channel.recv(_CHUNK):

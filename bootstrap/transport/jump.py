@@ -11,6 +11,7 @@ import paramiko
 
 from bootstrap.errors import HostError, Unreachable
 from bootstrap.transport.keyring import Keyring
+from bootstrap.transport.openssh import OpenSsh
 from bootstrap.transport.openssh_config import Login
 from bootstrap.transport.session import LOST_AFTER, Dial, Session, check_host_key, dial_directly, failed, open_session
 
@@ -45,6 +46,8 @@ class JumpHosts:
         self._lock = threading.Lock()
         self._shared: dict[tuple[tuple[str, str, int], ...], _Shared] = {}
         self._opening = threading.BoundedSemaphore(_OPENING_AT_ONCE)
+        self.openssh = OpenSsh(lost_after=lost_after, keyring=keyring)
+        """What logs in to hosts with the backend openssh, and to the jump hosts before them."""
 
     def __enter__(self) -> Self:
         """Give the jump hosts themselves."""
@@ -64,6 +67,7 @@ class JumpHosts:
         for _, one in shared:
             if one.session:
                 one.session.close()
+        self.openssh.close()
 
     def dial(self, name: str, login: Login) -> Dial:
         """Give a `Dial` to the server of `login`, through its jump hosts. `name` is the host's, for errors.
@@ -71,6 +75,8 @@ class JumpHosts:
         What it opens raises the errors of `open_session` for a jump host that cannot be used, and `Unreachable`
         where the last of them cannot reach the server.
         """
+        if login.backend == "openssh":
+            return self.openssh.dial(name, login)
 
         def dial(seconds: float) -> paramiko.Channel:
             session = self._session(name, login.jumps)

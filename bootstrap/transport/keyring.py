@@ -41,12 +41,30 @@ class Keyring:
     Without `ask` nothing is asked, and encrypted keys stay closed.
     """
 
-    def __init__(self, ask: Ask | None = None) -> None:
+    def __init__(self, ask: Ask | None = None, tell: Callable[[str], None] | None = None) -> None:
         self._ask = ask
+        self._tell = tell
         self._lock = threading.Lock()
         self._opened: dict[Path, paramiko.PKey] = {}
         self._given_up: dict[Path, str] = {}
         self._passwords: dict[str, str] = {}  # by file, or by user behind an @, which no file's name begins with
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is anybody to ask."""
+        return self._ask is not None
+
+    def tell(self, what: str) -> None:
+        """Show the user what he is to do, where somebody sits there: to touch a token."""
+        if self._tell:
+            self._tell(what)
+
+    def answer(self, question: str) -> str:
+        """Give what the user answers to another program's question. Raises `CannotAsk`."""
+        with self._lock:
+            if not self._ask:
+                raise CannotAsk("there is no terminal to ask at")
+            return self._ask(question)
 
     def key(self, file: Path) -> paramiko.PKey:
         """Give the private key in `file`, without a certificate.

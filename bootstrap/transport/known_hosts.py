@@ -251,13 +251,13 @@ def parse(text: str, file: str) -> Iterator[Entry]:
         marker = fields.pop(0) if fields[0].startswith("@") else ""
         if len(fields) < 3 or fields[0].startswith("#") or marker not in {"", _AUTHORITY, _REVOKED}:
             continue
-        hosts, key_type, encoded = fields[:3]
+        hosts, kind, encoded = fields[:3]
         try:
             key = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             continue
-        if _key_type(key) == key_type:
-            yield Entry(file, number, marker, hosts, key_type, key)
+        if key_type(key) == kind:
+            yield Entry(file, number, marker, hosts, kind, key)
 
 
 def known_keys(entries: Sequence[Entry], files: Sequence[Path], host: str, port: int, pin: str = "") -> KnownKeys:
@@ -319,7 +319,7 @@ def certified_key(certificate: bytes) -> bytes:
     )
 
     try:
-        read = load_ssh_public_identity(_key_type(certificate).encode() + b" " + base64.b64encode(certificate))
+        read = load_ssh_public_identity(key_type(certificate).encode() + b" " + base64.b64encode(certificate))
     except (UnsupportedAlgorithm, ValueError):
         return b""
     if not isinstance(read, SSHCertificate):
@@ -348,7 +348,13 @@ def _algorithms_of(key_type: str) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
 
 
-def _key_type(key: bytes) -> str:
+def public_line(kind: str, key: bytes) -> str:
+    """Give a key as files have it: its type, and the key in base64."""
+    return f"{kind} {base64.b64encode(key).decode()}"
+
+
+def key_type(key: bytes) -> str:
+    """Give the type that a key in wire format says it is of; empty where it says none."""
     fields = Fields(key)
     try:
         return fields.string().decode("ascii")
@@ -422,7 +428,7 @@ def _signature_holds(blob: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import SSHCertificate, load_ssh_public_identity
 
-    line = _key_type(blob).encode() + b" " + base64.b64encode(blob)
+    line = key_type(blob).encode() + b" " + base64.b64encode(blob)
     try:
         certificate = load_ssh_public_identity(line)
         if not isinstance(certificate, SSHCertificate):

@@ -44,6 +44,7 @@ _HOP = re.compile(r"(?:(?P<user>[^@]+)@)?(?:\[(?P<bracketed>[^\]]+)\]|(?P<name>[
 class Login:
     """One SSH server and how to log in to it.
 
+    `alias` is what the user calls it (a `Host` of his configuration), `backend` who speaks SSH with it.
     `identity_files` are tried in order; `named_identities` says that the user named them (else they are OpenSSH's
     defaults, of which most do not exist). `certificate_files` are those that he named, besides those that lie beside
     the keys. `agent` is where the agent listens, empty for none. `known_as` is the name to look for in
@@ -52,6 +53,7 @@ class Login:
     `proxy_command` is a command whose standard input and output are the way to the server.
     """
 
+    alias: str
     address: str
     port: int
     user: str
@@ -67,6 +69,7 @@ class Login:
     accept_new: bool = False
     hash_known_hosts: bool = False
     proxy_command: str = ""
+    backend: spec.SshBackend = "paramiko"
     jumps: tuple[Login, ...] = ()
 
     @property
@@ -143,6 +146,7 @@ def explain(inventory: spec.Inventory, host: spec.Host) -> tuple[Setting, ...]:
         ),
         Setting("hostKey", found.pin or "none", f"{at}.hostKey" if found.pin else "built-in"),
         Setting("ConnectTimeout", f"{found.connect_seconds:g}", source("ConnectTimeout", "connect_timeout")),
+        Setting("backend", found.backend, source("", "backend")),
         Setting("sudoPasswordFile", sudo_file or "none", source("", "sudo_password_file")),
     )
 
@@ -179,6 +183,7 @@ def _login(
     command = "" if own.proxy_jump or jump != "none" else found.get("proxycommand") or ""
     tokens = {"%h": address, "%p": str(port), "%r": user, "%n": alias, "%u": getpass.getuser(), "%d": str(Path.home())}
     return Login(
+        alias=alias,
         address=address,
         port=port,
         user=user,
@@ -195,6 +200,7 @@ def _login(
         accept_new=own.accept_new_host_keys or found.get("stricthostkeychecking") == "accept-new",
         hash_known_hosts=found.get("hashknownhosts") == "yes",
         proxy_command=_filled_in(command.replace(_PERCENT, "%"), tokens),
+        backend=own.backend or "paramiko",
         jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
     )
 
@@ -219,6 +225,7 @@ def _jumps(
             identity_file=own.identity_file,
             known_hosts_file=own.known_hosts_file,
             accept_new_host_keys=own.accept_new_host_keys,
+            backend=own.backend,
             # OpenSSH follows the configuration of the first hop only; each later one is reached from the one before.
             proxy_jump=None if index == 0 else "none",
         )
@@ -261,10 +268,15 @@ def _filled_in(text: str, tokens: dict[str, str]) -> str:
     return re.sub(r"%.", lambda match: {**tokens, "%%": "%"}.get(match[0], match[0]), text)
 
 
+def config_files() -> tuple[Path, ...]:
+    """Give the files of OpenSSH's client, the user's first."""
+    return Path.home() / ".ssh/config", _SYSTEM_CONFIG
+
+
 def _read_config(marked: Set[str] = frozenset()) -> paramiko.SSHConfig:
     """Read the configuration. The values of `marked` keywords are replaced by their places."""
     config = paramiko.SSHConfig()
-    for file in (Path.home() / ".ssh/config", _SYSTEM_CONFIG):
+    for file in config_files():
         try:
             config.parse(_lines(file, file.parent, 0, marked))
         except (FileNotFoundError, NotADirectoryError):

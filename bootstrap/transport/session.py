@@ -5,7 +5,9 @@ paramiko speaks the protocol. What it leaves to its users, or does otherwise tha
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
 import socket
 import threading
@@ -29,6 +31,7 @@ from bootstrap.errors import (
 )
 from bootstrap.transport import known_hosts
 from bootstrap.transport.channel import OrderlyChannel
+from bootstrap.transport.connection import CLOSED, SILENT
 from bootstrap.transport.identities import identities_of
 from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.openssh_config import Login
@@ -251,9 +254,9 @@ class Session(paramiko.Transport):
     def why_lost(self) -> str:
         """Say why the connection is no more."""
         if self.link.silent:
-            return "the connection was lost: the server stopped answering"
+            return SILENT
         if self.link.closed_by_peer:
-            return "the connection was lost: the server, or something on the way, closed it"
+            return CLOSED
         return "the connection was lost"
 
 
@@ -276,7 +279,7 @@ def open_session(
     """
     keyring = keyring or Keyring()
     while True:
-        session = _trusted(name, login, dial, via, lost_after)
+        session = open_trusted(name, login, dial, via, lost_after)
         try:
             locked = _authenticate(name, login, session, via, keyring)
         except BaseException:
@@ -331,8 +334,8 @@ def file_to_add_to(login: Login) -> Path:
     return login.known_hosts_files[0] if login.known_hosts_files else Path.home() / ".ssh/known_hosts"
 
 
-def _trusted(name: str, login: Login, dial: Dial, via: str, lost_after: float) -> Session:
-    """Connect to a server, and check its host key."""
+def open_trusted(name: str, login: Login, dial: Dial, via: str, lost_after: float) -> Session:
+    """Connect to a server, and check its host key; nobody logs in. Raises `Unreachable` and `HostKeyRefused`."""
     algorithms = _known(login).algorithms()
     shown: list[str] = []
     while True:
@@ -368,24 +371,71 @@ def dial_directly(name: str, login: Login, via: str = "") -> Dial:
         try:
             connection = socket.create_connection((login.address, login.port), timeout=seconds)
         except socket.gaierror as error:
-            raise Unreachable(
-                name, f"{via}the name {login.address} cannot be resolved ({error.strerror}); is it spelt correctly?"
-            ) from error
-        except TimeoutError as error:
-            raise Unreachable(
-                name,
-                f"{via}no answer from {login.place} within {seconds:g} s; is the machine up, and no firewall between?",
-            ) from error
-        except ConnectionRefusedError as error:
-            raise Unreachable(
-                name, f"{via}{login.place} refuses connections; does sshd run there, on this port?"
-            ) from error
+            raise not_resolved(name, login, via, error.strerror or str(error)) from error
         except OSError as error:
-            raise Unreachable(name, f"{via}{login.place} cannot be reached: {error.strerror or error}") from error
+            late = isinstance(error, TimeoutError)
+            words = os.strerror(errno.ETIMEDOUT) if late else error.strerror or str(error)
+            raise not_connected(name, login, via, words) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     return dial
+
+
+def not_resolved(name: str, login: Login, via: str, words: str) -> Unreachable:
+    """Give the error for a server's name that leads nowhere, with the resolver's `words`."""
+    return Unreachable(name, f"{via}the name {login.address} cannot be resolved ({words}); is it spelt correctly?")
+
+
+def not_connected(name: str, login: Login, via: str, words: str) -> Unreachable:
+    """Give the error for a TCP connection to a server that did not come about, with the system's `words` (strerror)."""
+    if words == os.strerror(errno.ETIMEDOUT):
+        what = f"no answer from {login.place} within {login.connect_seconds:g} s"
+        return Unreachable(name, f"{via}{what}; is the machine up, and no firewall between?")
+    if words == os.strerror(errno.ECONNREFUSED):
+        return Unreachable(name, f"{via}{login.place} refuses connections; does sshd run there, on this port?")
+    return Unreachable(name, f"{via}{login.place} cannot be reached: {words}")
+
+
+def not_spoken(name: str, login: Login, via: str) -> Unreachable:
+    """Give the error for a server that takes connections, and then says nothing."""
+    what = f"{login.place} takes connections but does not speak SSH within {banner_seconds(login):g} s"
+    return Unreachable(name, f"{via}{what}")
+
+
+def too_weak(name: str, login: Login, via: str, offers: str, remedy: str) -> AlgorithmsRefused:
+    """Give the error for a server that shares no safe algorithm with us: what it offers for what, and the remedy."""
+    return AlgorithmsRefused(
+        name, f"{via}{login.place} offers no algorithm that is safe to use: {offers}. Nothing was sent. {remedy}"
+    )
+
+
+def never_spoke(name: str, login: Login, via: str, words: str) -> Unreachable:
+    """Give the error for a server (or a ProxyCommand, with its last `words`) that always ended before its banner."""
+    if login.proxy_command:
+        return Unreachable(
+            name,
+            f"{via}the ProxyCommand ended {_BANNER_ATTEMPTS} times before the server said anything: "
+            f"{login.proxy_command}; its last words: {words or 'none'}",
+        )
+    return Unreachable(
+        name,
+        f"{via}{login.place} closed {_BANNER_ATTEMPTS} connections before saying anything; "
+        "is it sshd that answers there, and does it take more at once (MaxStartups, PerSourcePenalties)?",
+    )
+
+
+def banner_seconds(login: Login) -> float:
+    """Give how long a server may take to begin; a busy machine takes long."""
+    return max(2 * login.connect_seconds, 5.0)
+
+
+def pauses() -> Iterator[int]:
+    """Give, for each attempt at a server that drops connections, how many are left; the later ones after a while."""
+    for attempt in range(_BANNER_ATTEMPTS):
+        if attempt:
+            time.sleep(random.uniform(0.5, 1.5) * min(0.2 * 1.7**attempt, 2.0))  # noqa: S311  # spread, not secrecy
+        yield _BANNER_ATTEMPTS - 1 - attempt
 
 
 def _known(login: Login) -> known_hosts.KnownKeys:
@@ -427,13 +477,11 @@ def add_host_keys(login: Login, keys: Sequence[tuple[str, bytes]]) -> known_host
 
 def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], via: str, lost_after: float) -> Session:
     words = ""
-    for attempt in range(_BANNER_ATTEMPTS):
-        if attempt:
-            time.sleep(random.uniform(0.5, 1.5) * min(0.2 * 1.7**attempt, 2.0))  # noqa: S311  # spread, not secrecy
+    for _ in pauses():
         stream = dial(login.connect_seconds)
         link = Link(stream, lost_after)
         session = Session(link, algorithms)
-        session.banner_timeout = max(2 * login.connect_seconds, 5.0)  # a busy machine takes long to start its part
+        session.banner_timeout = banner_seconds(login)
         session.handshake_timeout = max(3 * login.connect_seconds, 15.0)
         session.auth_timeout = max(3 * login.connect_seconds, 60.0)  # somebody may have to touch a token
         try:
@@ -441,7 +489,7 @@ def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], v
             session.get_remote_server_key()
         except paramiko.ssh_exception.IncompatiblePeer as error:
             session.close()
-            raise AlgorithmsRefused(name, via + _too_weak(login, session, error)) from error
+            raise _too_weak(name, login, session, via, error) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             words = stream.last_words() if isinstance(stream, ProxyStream) else ""
             session.close()
@@ -450,35 +498,21 @@ def _handshake(name: str, login: Login, dial: Dial, algorithms: Sequence[str], v
                     name, f"{via}the SSH handshake with {login.place} failed: {_reason(error)}"
                 ) from error
             if not link.closed_by_peer:
-                raise Unreachable(
-                    name,
-                    f"{via}{login.place} takes connections but does not speak SSH within {session.banner_timeout:g} s",
-                ) from error
+                raise not_spoken(name, login, via) from error
         else:
             return session
-    if login.proxy_command:
-        raise Unreachable(
-            name,
-            f"{via}the ProxyCommand ended {_BANNER_ATTEMPTS} times before the server said anything: "
-            f"{login.proxy_command}; its last words: {words or 'none'}",
-        )
-    raise Unreachable(
-        name,
-        f"{via}{login.place} closed {_BANNER_ATTEMPTS} connections before saying anything; "
-        "is it sshd that answers there, and does it take more at once (MaxStartups, PerSourcePenalties)?",
-    )
+    raise never_spoke(name, login, via, words)
 
 
-def _too_weak(login: Login, session: Session, error: Exception) -> str:
+def _too_weak(name: str, login: Login, session: Session, via: str, error: Exception) -> AlgorithmsRefused:
     apart = list(session.algorithms_apart())
     if not apart:
-        return f"{login.place} speaks another SSH than version 2 ({error}); update its sshd"
+        what = f"{login.place} speaks another SSH than version 2 ({error}); update its sshd"
+        return AlgorithmsRefused(name, via + what)
     offers = "; ".join(f"for {kind} it offers only {', '.join(theirs) or 'nothing'}" for kind, theirs, _ in apart)
     needs = "; ".join(f"{kind}: {', '.join(ours)}" for kind, _, ours in apart)
-    return (
-        f"{login.place} offers no algorithm that is safe to use: {offers}. Nothing was sent. "
-        f"Update its sshd, or allow one of these in its sshd_config: {needs}"
-    )
+    remedy = f"Update its sshd, or allow one of these in its sshd_config: {needs}"
+    return too_weak(name, login, via, offers, remedy)
 
 
 def _reason(error: Exception) -> str:

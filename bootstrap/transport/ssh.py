@@ -6,23 +6,20 @@ import re
 import secrets
 import shlex
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-import paramiko
-
 from bootstrap import spec
-from bootstrap.errors import BootstrapError, CommandTimedOut, ConnectionLost, HostError
+from bootstrap.errors import BootstrapError, CommandTimedOut, HostError
 from bootstrap.transport import openssh_config
 from bootstrap.transport.base import OUTPUT_LIMIT, Host, Result
-from bootstrap.transport.forward import as_socket
+from bootstrap.transport.connection import Connection, Overdue, Streams
 from bootstrap.transport.jump import JumpHosts
 from bootstrap.transport.keyring import Keyring
-from bootstrap.transport.session import LOST_AFTER, Session, dial_directly, failed, open_session
+from bootstrap.transport.paramiko_connection import ParamikoConnection
+from bootstrap.transport.session import LOST_AFTER, dial_directly, open_session
 from bootstrap.transport.sudo import AS_ROOT, ASKED, IS_ROOT, PROMPT, Sudo
 
 __all__ = ["JumpHosts", "Keyring", "connect"]
@@ -32,7 +29,6 @@ _NOISE_KEPT = 64 * 1024
 _PACKET = 32 * 1024
 _IDLE = 0.1  # seconds until an input that has nothing yet is asked again
 _SUDO_SECONDS = 60.0  # until sudo has judged a password; PAM may ask other machines
-_PROHIBITED = 1  # RFC 4254 section 5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED
 
 _ENVIRONMENT = (
     "cd /; umask 022; LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; "
@@ -58,11 +54,17 @@ def connect(
     configuration that cannot be used. Whether sudo works shows with the first command.
     """
     login = openssh_config.login(inventory, host)
-    own = JumpHosts(lost_after=lost_after, keyring=keyring) if login.jumps and jumps is None else None
+    own = JumpHosts(lost_after=lost_after, keyring=keyring) if jumps is None else None
     through = jumps or own
+    assert through
+    connection: Connection
     try:
-        dial = through.dial(host.name, login) if login.jumps and through else dial_directly(host.name, login)
-        session = open_session(host.name, login, dial, lost_after=lost_after, keyring=keyring)
+        if login.backend == "openssh":
+            connection = through.openssh.connect(host.name, login)
+        else:
+            dial = through.dial(host.name, login) if login.jumps else dial_directly(host.name, login)
+            session = open_session(host.name, login, dial, lost_after=lost_after, keyring=keyring)
+            connection = ParamikoConnection(host.name, session)
     except BaseException:
         if own:
             own.close()
@@ -71,7 +73,7 @@ def connect(
     if login.user != "root":
         file = spec.effective_ssh(inventory, host).sudo_password_file
         sudo = Sudo(host.name, login.user, lambda: (keyring or Keyring()).sudo_password(login.user, file))
-    return SshHost(host.name, session, sudo=sudo, jumps=own)
+    return SshHost(host.name, connection, sudo=sudo, jumps=own)
 
 
 class SshHost:
@@ -81,9 +83,9 @@ class SshHost:
     files print is not part of their output.
     """
 
-    def __init__(self, name: str, session: Session, *, sudo: Sudo | None, jumps: JumpHosts | None) -> None:
+    def __init__(self, name: str, connection: Connection, *, sudo: Sudo | None, jumps: JumpHosts | None) -> None:
         self._name = name
-        self._session = session
+        self._connection = connection
         self._sudo = sudo
         self._jumps = jumps
 
@@ -121,7 +123,7 @@ class SshHost:
     def _run(
         self, command: str, stdin: bytes | Iterable[bytes], seconds: float, on_line: Callable[[bytes], None] | None
     ) -> Result:
-        running = _Running(self._name, self._session, self._sudo, command, on_line)
+        running = _Running(self._name, self._connection, self._sudo, command, on_line)
         try:
             return running.finish(stdin, time.monotonic() + seconds)
         except _NotStarted:
@@ -129,7 +131,7 @@ class SshHost:
         except _WrongPassword:
             assert self._sudo
             raise self._sudo.wrong_password() from None
-        except _Overdue:
+        except Overdue:
             self._kill(running)
             raise CommandTimedOut(
                 self._name, f"a command did not end within {seconds:g} s, and was ended: {_shortened(command)}"
@@ -147,30 +149,12 @@ class SshHost:
             running.close()
 
     def dial(self, address: str, port: int, *, seconds: float) -> socket.socket:
-        """Open a TCP connection from the machine, as `transport.base.Host` promises.
-
-        The error is `ConnectionRefusedError` where sshd says that the connection was refused, `TimeoutError` where it
-        says nothing within `seconds`, and else an `OSError` with sshd's words (`No route to host`).
-        """
-        try:
-            channel = self._session.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
-        except paramiko.ChannelException as error:
-            if error.code == _PROHIBITED:
-                raise HostError(
-                    self._name,
-                    f"its sshd forbids connecting to {address} port {port}; allow it (AllowTcpForwarding, PermitOpen)",
-                ) from error
-            kind = ConnectionRefusedError if "refused" in error.text.lower() else OSError
-            raise kind(f"{address} port {port}, from {self._name}: {error.text or 'connection failed'}") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            if not self._session.is_active():
-                raise failed(self._name, self._session, error) from error
-            raise TimeoutError(f"{address} port {port}, from {self._name}: no answer within {seconds:g} s") from error
-        return as_socket(channel)
+        """Open a TCP connection from the machine, as `transport.connection.Connection` promises."""
+        return self._connection.dial(address, port, seconds=seconds)
 
     def close(self) -> None:
         """End the connection. Idempotent."""
-        self._session.close()
+        self._connection.close()
         if self._jumps:
             self._jumps.close()
 
@@ -194,17 +178,17 @@ class SshHost:
 
     def _kill(self, running: _Running) -> None:
         """End what still runs, with its process group; a best effort, as the machine may not answer."""
-        if not self._session.is_active() or not running.await_start(time.monotonic() + 5):
+        if not self._connection.is_active() or not running.await_start(time.monotonic() + 5):
             return
         kill = (
             f"read -r _ _ _ _ group _ </proc/{running.pid}/stat || exit; kill -s TERM -- -$group; "
             "for _ in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 -- -$group || exit; sleep 0.1; done 2>/dev/null; "
             "kill -s KILL -- -$group"
         )
-        killer = _Running(self._name, self._session, self._sudo, kill, None)
+        killer = _Running(self._name, self._connection, self._sudo, kill, None)
         try:
             killer.finish(b"", time.monotonic() + 10)
-        except (BootstrapError, _NotStarted, _WrongPassword, _Overdue, _TooMuch):
+        except (BootstrapError, _NotStarted, _WrongPassword, Overdue, _TooMuch):
             return
         finally:
             killer.close()
@@ -223,60 +207,27 @@ class _WrongPassword(Exception):
     """sudo asks for the password once more."""
 
 
-class _Overdue(Exception):
-    """The deadline has passed."""
-
-
 class _TooMuch(Exception):
     """More output than is kept."""
 
 
-class _Bell(threading.Event):
-    """Rings when something happened on a channel, and keeps ringing until it is heard.
-
-    It stands in for the event of each of paramiko's two buffers. They clear it when they are empty, which must not
-    silence what the other one had to say.
-    """
-
-    def clear(self) -> None:
-        """Go on ringing."""
-
-    def hear(self, seconds: float) -> None:
-        """Wait for the bell, at most so long, and silence it."""
-        self.wait(seconds)
-        super().clear()
-
-
-class _Window(threading.Condition):
-    """A channel's condition for "there is room to send again", which rings the bell too."""
-
-    def __init__(self, lock: threading.Lock, bell: _Bell) -> None:
-        super().__init__(lock)
-        self._bell = bell
-
-    def notify_all(self) -> None:
-        super().notify_all()
-        self._bell.set()
-
-
 class _Running:
-    """One command on its way. All of it happens on the caller's thread, woken by the connection's."""
+    """One command on its way. All of it happens on the caller's thread."""
 
     def __init__(
         self,
         name: str,
-        session: Session,
+        connection: Connection,
         sudo: Sudo | None,
         command: str,
         on_line: Callable[[bytes], None] | None,
     ) -> None:
         self._name = name
-        self._session = session
+        self._connection = connection
         self._line = sudo.line if sudo else AS_ROOT
         self._password = sudo.password if sudo else None
         self._command = command
-        self._bell = _Bell()
-        self._channel: paramiko.Channel | None = None
+        self._streams: Streams | None = None
         mark = secrets.token_hex(16).encode()
         self._mark = mark
         self._out = _Output(mark, on_line)
@@ -287,15 +238,17 @@ class _Running:
 
         Errors of `stdin`'s iterator and of `on_line` pass through as they are.
         """
-        channel = self._start(deadline)
+        if time.monotonic() >= deadline:
+            raise Overdue
+        streams = self._streams = self._connection.start(self._line, deadline=deadline)
         if self._password is not None:
-            self._give(self._password, channel, min(deadline, time.monotonic() + _SUDO_SECONDS))
-        self._exchange(channel, _packets(self._first_line(), stdin), deadline)
-        if channel.exit_status == -1 and self._session.is_lost():
-            raise ConnectionLost(self._name, self._session.why_lost())
+            self._give(self._password, streams, min(deadline, time.monotonic() + _SUDO_SECONDS))
+        self._exchange(streams, _packets(self._first_line(), stdin), deadline)
+        if streams.status == -1:
+            self._connection.require_life()
         if not self._out.started:
-            raise _NotStarted(channel.exit_status, self._err.whole() or self._out.noise())
-        return Result(channel.exit_status, self._out.whole(), self._err.whole())
+            raise _NotStarted(streams.status, self._err.whole() or self._out.noise())
+        return Result(streams.status, self._out.whole(), self._err.whole())
 
     @property
     def pid(self) -> int:
@@ -305,39 +258,16 @@ class _Running:
     def await_start(self, deadline: float) -> bool:
         """Wait until the command's shell has spoken, so that it can be killed, and say whether it has."""
         self._out.mute()
-        channel = self._channel
-        while channel and not self.pid and not channel.closed and (left := deadline - time.monotonic()) > 0:
-            if not self._take(channel):
-                self._bell.hear(left)
+        streams = self._streams
+        while streams and not self.pid and not streams.is_over and (left := deadline - time.monotonic()) > 0:
+            if not self._take(streams):
+                streams.wait(left)
         return self.pid != 0
 
     def close(self) -> None:
-        """Give up the channel. Idempotent."""
-        if self._channel:
-            self._channel.close()
-
-    def _start(self, deadline: float) -> paramiko.Channel:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise _Overdue
-        with self._own_errors(deadline):
-            channel = self._channel = self._session.open_session(timeout=left)
-            channel.settimeout(0.0)
-            channel.out_buffer_cv = _Window(channel.lock, self._bell)
-            channel.in_buffer.set_event(self._bell)
-            channel.in_stderr_buffer.set_event(self._bell)
-            self._session.start_command(channel, self._line)
-        return channel
-
-    @contextmanager
-    def _own_errors(self, deadline: float = float("inf")) -> Iterator[None]:
-        """Turn paramiko's errors, which have three unrelated bases, into ours."""
-        try:
-            yield
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            if self._session.is_active() and time.monotonic() >= deadline - 0.5:  # paramiko counts by another clock
-                raise _Overdue from error
-            raise failed(self._name, self._session, error) from error
+        """Give up the streams. Idempotent."""
+        if self._streams:
+            self._streams.close()
 
     def _first_line(self) -> bytes:
         # A newline ends what `read` takes, so one inside the command travels as a variable.
@@ -346,15 +276,15 @@ class _Running:
         mark = self._mark.decode()
         return f"{_ENVIRONMENT}; echo {mark} >&2; echo {mark} $$; {newline}eval {command}\n".encode()
 
-    def _give(self, password: bytes, channel: paramiko.Channel, deadline: float) -> None:
+    def _give(self, password: bytes, streams: Streams, deadline: float) -> None:
         """Wait until sudo asks for the password, give it, and wait until it has made us root, or has ended.
 
         A password that sudo does not ask for is not sent, and a second question is not answered.
         """
         given = False
         while True:
-            over = self._is_over(channel)
-            moved = self._take(channel)
+            over = streams.is_over
+            moved = self._take(streams)
             said = self._err.whole()
             if IS_ROOT in said or (over and not moved):
                 return
@@ -364,57 +294,37 @@ class _Running:
                 given = True
                 line = password + b"\n"
                 while line:
-                    line = line[self._send(channel, line) :]
+                    line = line[streams.send(line) :]
             elif not moved:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise _NotStarted(-1, said)
-                self._bell.hear(min(left, 5.0))
+                streams.wait(min(left, 5.0))
 
-    def _exchange(self, channel: paramiko.Channel, packets: Iterator[bytes], deadline: float) -> None:
+    def _exchange(self, streams: Streams, packets: Iterator[bytes], deadline: float) -> None:
         """Send and receive whatever can be, until the command has ended and all it wrote is here."""
         packet: bytes | None = next(packets)
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _Overdue
-            over = self._is_over(channel)
-            moved = self._take(channel)
+                raise Overdue
+            over = streams.is_over
+            moved = self._take(streams)
             if over and not moved:
                 return
             if packet is not None and not over:
                 if not packet:
                     packet = next(packets, None)
-                if packet and (sent := self._send(channel, packet)):
+                if packet and (sent := streams.send(packet)):
                     packet = packet[sent:] or next(packets, None)
                     moved = True
                 if packet is None:
-                    with self._own_errors():
-                        channel.shutdown_write()
+                    streams.end_input()
             if not moved:
-                self._bell.hear(min(left, _IDLE if packet == b"" else 5.0))
+                streams.wait(min(left, _IDLE if packet == b"" else 5.0))
 
-    def _is_over(self, channel: paramiko.Channel) -> bool:
-        return channel.closed or (bool(channel.eof_received) and channel.exit_status_ready())
-
-    def _send(self, channel: paramiko.Channel, packet: bytes) -> int:
-        with self._own_errors():
-            try:
-                return channel.send(packet) or len(packet)
-            except TimeoutError:
-                return 0
-            except OSError:
-                if not channel.closed:
-                    raise
-                return len(packet)  # the command ended without reading all: its status tells
-
-    def _take(self, channel: paramiko.Channel) -> bool:
-        errors = output = b""
-        with self._own_errors():
-            if channel.recv_stderr_ready():
-                errors = channel.recv_stderr(_PACKET)
-            if channel.recv_ready():
-                output = channel.recv(4 * _PACKET)
+    def _take(self, streams: Streams) -> bool:
+        output, errors = streams.receive()
         self._err.take(errors)
         self._out.take(output)
         return bool(errors or output)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import SSHD, Server, inventory, needs, running
+from sshd import DEFAULTS, SSHD, Server, inventory, needs, running
 
 from bootstrap.transport.base import Host
 from bootstrap.transport.ssh import connect
@@ -31,8 +31,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield one
 
 
+@pytest.fixture(params=["paramiko", "openssh"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test by each of the two that speak SSH."""
+    monkeypatch.setitem(DEFAULTS, "backend", request.param)
+    return str(request.param)
+
+
 @pytest.fixture
-def host(server: Server) -> Iterator[Host]:
+def host(server: Server, backend: str) -> Iterator[Host]:
     target = server.host()
     with connect(inventory(target), target) as connected:
         yield connected

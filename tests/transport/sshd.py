@@ -12,9 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from bootstrap import spec
+from bootstrap.transport.keyring import CannotAsk
 
 SSHD = "/usr/sbin/sshd"
+DEFAULTS: dict[str, object] = {"connect_timeout": "30s"}
+"""What inventories of tests say about SSH where tests do not; the fixture `backend` adds to it."""
+
+both = pytest.mark.usefixtures("backend")
+"""Marks a test that is run by each of the two that speak SSH."""
 
 
 def keygen(path: Path, kind: str = "ed25519", *more: str) -> Path:
@@ -59,7 +67,7 @@ class Server:
 
 
 def inventory(host: spec.Host, **ssh: object) -> spec.Inventory:
-    return spec.Inventory(hosts=(host,), ssh=spec.Ssh.model_validate({"connect_timeout": "30s", **ssh}))
+    return spec.Inventory(hosts=(host,), ssh=spec.Ssh.model_validate({**DEFAULTS, **ssh}))
 
 
 @contextmanager
@@ -134,3 +142,29 @@ def needs(*programs: str) -> None:
     """Fail, rather than skip, where OpenSSH is not installed."""
     missing = [program for program in programs if not shutil.which(program)]
     assert not missing, f"install {', '.join(missing)} (apt-get install openssh-server openssh-client)"
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in line:
+            found.append(line.decode())
+    return found
+
+
+class Asked:
+    """Somebody who answers questions, and remembers them."""
+
+    def __init__(self, *answers: str) -> None:
+        self._answers = list(answers)
+        self.questions: list[str] = []
+
+    def __call__(self, prompt: str) -> str:
+        self.questions.append(prompt)
+        if not self._answers:
+            raise CannotAsk("nobody is there")
+        return self._answers.pop(0)

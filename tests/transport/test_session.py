@@ -99,7 +99,7 @@ def test_an_rsa_key_never_signs_with_sha1(tmp_path: Path) -> None:
 def test_the_handshake_is_protected_against_cut_off_messages(server: Server) -> None:
     host = server.host()
     with connect(inventory(host), host) as connected:
-        session = connected._session  # type: ignore[attr-defined]
+        session = connected._connection.session  # type: ignore[attr-defined]
         assert session.agreed_on_strict_kex
         assert "kex-strict-s-v00@openssh.com" in session.offered["kex_algo_list"]
 

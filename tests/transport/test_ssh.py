@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from paramiko.common import cMSG_CHANNEL_DATA
-from sshd import Server, inventory, running
+from sshd import Server, both, inventory, running
 
 from bootstrap.errors import CommandTimedOut, ConnectionLost, HostError
 from bootstrap.transport.base import OUTPUT_LIMIT, Host
@@ -76,7 +76,7 @@ def test_a_command_that_leaves_its_input_unread_is_judged_by_its_status(host: Ho
 def test_a_command_that_ends_while_its_input_is_on_the_way_leaves_the_connection_alone(server: Server) -> None:
     target = server.host()
     with connect(inventory(target), target) as host:
-        session = host._session  # type: ignore[attr-defined]
+        session = host._connection.session  # type: ignore[attr-defined]
         send = session._send_user_message
         late = []
 
@@ -151,6 +151,7 @@ def test_commands_may_run_side_by_side_on_one_connection(host: Host) -> None:
     assert results == {number: b"%d\n" % number for number in range(6)}
 
 
+@both
 def test_a_closed_connection_runs_nothing(server: Server) -> None:
     target = server.host()
     host = connect(inventory(target), target)
@@ -205,6 +206,7 @@ def test_a_connection_that_fails_otherwise_has_the_servers_words_and_is_no_refus
     assert not isinstance(caught.value, ConnectionRefusedError)
 
 
+@both
 def test_connections_that_fail_at_the_same_time_have_each_its_own_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -223,6 +225,7 @@ def test_connections_that_fail_at_the_same_time_have_each_its_own_error(tmp_path
     assert kinds == [HostError, ConnectionRefusedError] * 32
 
 
+@both
 def test_forbidden_forwarding_is_told_apart(tmp_path: Path) -> None:
     with running(tmp_path / "sshd", "AllowTcpForwarding no") as server:
         target = server.host()
