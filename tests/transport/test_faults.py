@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sshd import Server, inventory, running
+from sshd import Server, both, inventory, running
 
 from bootstrap import spec
 from bootstrap.api import Api
@@ -60,6 +60,7 @@ def _plan(folder: Path, names: list[str]) -> Plan:
 
 
 @pytest.mark.parametrize("how", ["reset", "silence"])
+@both
 def test_f6_a_host_whose_link_is_cut_is_named_and_the_others_go_on(
     servers: dict[str, Server], tmp_path: Path, how: str
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sshd import Server, inventory, keygen, public, running
+from sshd import Server, both, inventory, keygen, public, running
 
 from bootstrap import cli, spec
 from bootstrap.errors import HostKeyRefused
@@ -115,11 +115,13 @@ def test_f8_a_scan_never_writes_a_changed_key(
 
 
 def test_jump_hosts_are_scanned_before_what_is_behind_them(
-    three: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    three: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str
 ) -> None:
     with running(tmp_path / "bastion") as bastion:
         (three.folder / "authorized_keys").write_text(public(bastion.user_key) + "\n")
-        host = three.host(proxy_jump=f"root@127.0.0.1:{bastion.port}", identity_file=str(bastion.user_key))
+        host = three.host(
+            proxy_jump=f"root@127.0.0.1:{bastion.port}", identity_file=str(bastion.user_key), backend=backend
+        )
         scan = Scan(tmp_path, capsys, host)
         name = f"jump host root@127.0.0.1:{bastion.port}"
         code, result = scan()
@@ -133,6 +135,7 @@ def test_jump_hosts_are_scanned_before_what_is_behind_them(
 
 
 @pytest.mark.parametrize("how", ["inventory", "configuration"])
+@both
 def test_a_new_key_is_accepted_when_told_and_a_changed_one_never(three: Server, home: Path, how: str) -> None:
     (home / ".ssh/config").write_text(
         "HashKnownHosts yes\n" + ("StrictHostKeyChecking accept-new\n" if how == "configuration" else "")
@@ -162,6 +165,7 @@ def test_a_new_key_is_accepted_when_told_and_a_changed_one_never(three: Server, 
         connect(inventory(host), host)
 
 
+@both
 def test_a_key_that_cannot_be_written_down_is_not_accepted(three: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     host = three.host(accept_new_host_keys=True, known_hosts_file=str(tmp_path / "file/known_hosts"))
@@ -171,6 +175,7 @@ def test_a_key_that_cannot_be_written_down_is_not_accepted(three: Server, tmp_pa
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["key", "fingerprint"])
+@both
 def test_a_pinned_key_counts_whatever_the_files_say(
     three: Server, keys: dict[str, Path], tmp_path: Path, kind: str, form: str
 ) -> None:
@@ -186,6 +191,7 @@ def test_a_pinned_key_counts_whatever_the_files_say(
 
 
 @pytest.mark.parametrize("form", ["key", "fingerprint"])
+@both
 def test_f8_another_key_than_the_pinned_one_is_refused(
     three: Server, keys: dict[str, Path], tmp_path: Path, form: str
 ) -> None:

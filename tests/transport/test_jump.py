@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Server, inventory, keygen, public, running
+from sshd import DEFAULTS, Server, both, inventory, keygen, processes_with, public, running
 
 from bootstrap import spec
 from bootstrap.connections import connected
@@ -42,12 +42,14 @@ def behind(server: Server, *bastions: tuple[Server, int], name: str = "m1") -> s
     return host.model_copy(update={"name": name})
 
 
+@both
 def test_a_host_behind_a_jump_host_is_reached(server: Server, bastion: Server) -> None:
     host = behind(server, (bastion, bastion.port))
     with connect(inventory(host), host) as connected:
         assert connected.run("cat", stdin=b"x" * 3_000_000, seconds=LIMIT).stdout == b"x" * 3_000_000
 
 
+@both
 def test_a_host_behind_two_jump_hosts_is_reached(server: Server, bastion: Server, tmp_path: Path) -> None:
     with running(tmp_path / "inner") as inner:
         host = behind(server, (bastion, bastion.port), (inner, inner.port))
@@ -55,16 +57,19 @@ def test_a_host_behind_two_jump_hosts_is_reached(server: Server, bastion: Server
             assert connected.run("echo done", seconds=LIMIT).stdout == b"done\n"
 
 
-def test_twelve_hosts_at_once_share_one_connection_to_a_jump_host(server: Server, bastion: Server) -> None:
+def test_twelve_hosts_at_once_share_one_connection_to_a_jump_host(
+    server: Server, bastion: Server, backend: str
+) -> None:
     results: list[bytes] = []
     with Proxy(bastion.port) as proxy, JumpHosts() as jumps:
+        first = behind(server, (bastion, proxy.port))  # the key is in place before they start
 
         def work(number: int) -> None:
-            host = behind(server, (bastion, proxy.port), name=f"m{number}")
+            # a process of ssh is shared by those who know the jump host by the same files
+            host = first if backend == "openssh" else behind(server, (bastion, proxy.port), name=f"m{number}")
             with connect(inventory(host), host, jumps=jumps) as connected:
                 results.append(connected.run("echo done", seconds=LIMIT).stdout)
 
-        behind(server, (bastion, proxy.port))  # the key is in place before they start
         threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
         for thread in threads:
             thread.start()
@@ -74,6 +79,7 @@ def test_twelve_hosts_at_once_share_one_connection_to_a_jump_host(server: Server
         assert proxy.accepted == 1
 
 
+@both
 def test_f9_a_jump_host_that_drops_connections_is_tried_again(server: Server, bastion: Server) -> None:
     with Proxy(bastion.port, drop_first=2) as proxy:
         host = behind(server, (bastion, proxy.port))
@@ -81,6 +87,7 @@ def test_f9_a_jump_host_that_drops_connections_is_tried_again(server: Server, ba
             assert connected.run("echo done", seconds=LIMIT).stdout == b"done\n"
 
 
+@both
 def test_an_unreachable_jump_host_is_tried_once_and_named_for_every_host(server: Server, bastion: Server) -> None:
     with Proxy(bastion.port) as proxy:
         port = proxy.port
@@ -91,6 +98,7 @@ def test_an_unreachable_jump_host_is_tried_once_and_named_for_every_host(server:
                 connect(inventory(host), host, jumps=jumps)
 
 
+@both
 def test_a_jump_hosts_unknown_key_is_refused_as_its_own(server: Server, bastion: Server) -> None:
     host = behind(server, (bastion, bastion.port))
     file = Path(host.ssh.known_hosts_file or "")
@@ -99,6 +107,7 @@ def test_a_jump_hosts_unknown_key_is_refused_as_its_own(server: Server, bastion:
         connect(inventory(host), host)
 
 
+@both
 def test_a_hosts_own_key_is_checked_behind_a_jump_host(server: Server, bastion: Server, tmp_path: Path) -> None:
     host = behind(server, (bastion, bastion.port))
     file = Path(host.ssh.known_hosts_file or "")
@@ -108,6 +117,7 @@ def test_a_hosts_own_key_is_checked_behind_a_jump_host(server: Server, bastion: 
         connect(inventory(host), host)
 
 
+@both
 def test_a_machine_that_the_jump_host_cannot_reach_is_unreachable(server: Server, bastion: Server) -> None:
     host = behind(server, (bastion, bastion.port))
     with Proxy(server.port) as proxy:
@@ -117,19 +127,8 @@ def test_a_machine_that_the_jump_host_cannot_reach_is_unreachable(server: Server
         connect(inventory(host), host)
 
 
-def processes_with(text: str) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if text.encode() in line:
-            found.append(line.decode())
-    return found
-
-
 @pytest.mark.parametrize("place", ["host", "jump host"])
+@both
 def test_a_proxy_command_is_the_way_and_ends_with_the_connection(
     server: Server, bastion: Server, home: Path, place: str
 ) -> None:
@@ -153,6 +152,7 @@ def test_a_proxy_command_is_the_way_and_ends_with_the_connection(
     assert processes_with(str(config)) == []
 
 
+@both
 def test_a_proxy_command_that_fails_is_told_in_its_words(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +163,7 @@ def test_a_proxy_command_that_fails_is_told_in_its_words(
         connect(inventory(host), host)
 
 
+@both
 def test_f9_thirty_hosts_behind_one_jump_host_are_all_reached_with_openssh_defaults(tmp_path: Path) -> None:
     """One server stands for all hosts, and so drops more connections than thirty of them would."""
     everywhere = "ListenAddress 0.0.0.0"
@@ -178,13 +179,14 @@ def test_f9_thirty_hosts_behind_one_jump_host_are_all_reached_with_openssh_defau
         hosts = tuple(
             way.model_copy(update={"name": f"m{number}", "address": f"127.0.1.{number}"}) for number in range(1, 31)
         )
-        read = spec.Inventory(hosts=hosts, ssh=spec.Ssh(connect_timeout="60s"))
+        read = spec.Inventory(hosts=hosts, ssh=spec.Ssh.model_validate({**DEFAULTS, "connect_timeout": "60s"}))
         with connected(read, hosts) as connections:
             assert connections.failures == {}
             assert len(connections.hosts) == 30
             assert connections.hosts["m30"].run("echo done", seconds=LIMIT).stdout == b"done\n"
 
 
+@both
 def test_a_jump_host_that_forbids_forwarding_is_said_to_do_so(server: Server, tmp_path: Path) -> None:
     with running(tmp_path / "strict", "AllowTcpForwarding no") as strict:
         host = behind(server, (strict, strict.port))

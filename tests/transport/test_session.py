@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Server, inventory, keygen, public, running
+from sshd import Asked, Server, both, inventory, keygen, public, running
 
 from bootstrap import spec
 from bootstrap.errors import (
@@ -21,7 +21,7 @@ from bootstrap.errors import (
     HostKeyRefused,
     Unreachable,
 )
-from bootstrap.transport.keyring import CannotAsk, Keyring
+from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.ssh import JumpHosts, connect
 from tests.tcpproxy import Proxy
 
@@ -43,12 +43,14 @@ def run_once(host: spec.Host, **ssh: object) -> bytes:
 # --- reaching it
 
 
+@both
 def test_a_name_that_does_not_resolve_is_said_to_be_so(server: Server) -> None:
     host = server.host().model_copy(update={"address": "no-such-host.invalid"})
     with pytest.raises(Unreachable, match=r"^m1: the name no-such-host.invalid cannot be resolved"):
         run_once(host)
 
 
+@both
 def test_a_port_without_a_listener_refuses(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -56,6 +58,7 @@ def test_a_port_without_a_listener_refuses(server: Server) -> None:
         run_once(server.host(port=port))
 
 
+@both
 def test_a_listener_that_says_nothing_is_no_ssh_server(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -63,6 +66,7 @@ def test_a_listener_that_says_nothing_is_no_ssh_server(server: Server) -> None:
             run_once(server.host(port=port, connect_timeout="1s"))
 
 
+@both
 def test_f9_connections_dropped_before_the_banner_are_tried_again(server: Server) -> None:
     with Proxy(server.port, drop_first=2) as proxy:
         assert run_once(through(proxy, server)) == b"done\n"
@@ -78,6 +82,7 @@ def test_f9_connections_dropped_before_the_banner_are_tried_again(server: Server
         (("HostKeyAlgorithms ssh-rsa",), r"host key \(HostKeyAlgorithms\)", "ssh-rsa"),
     ],
 )
+@both
 def test_a_server_with_weak_algorithms_only_is_refused_by_what_it_offers(
     tmp_path: Path, settings: tuple[str, ...], kind: str, offered: str
 ) -> None:
@@ -88,6 +93,7 @@ def test_a_server_with_weak_algorithms_only_is_refused_by_what_it_offers(
         assert "Accepted" not in server.log()
 
 
+@both
 def test_an_rsa_key_never_signs_with_sha1(tmp_path: Path) -> None:
     key = keygen(tmp_path / "rsa", "rsa")
     with running(tmp_path / "sshd", "PubkeyAcceptedAlgorithms ssh-rsa") as server:
@@ -113,6 +119,7 @@ def test_gcm_is_chosen_where_the_server_has_it(tmp_path: Path) -> None:
 # --- losing it
 
 
+@both
 def test_f6_a_reset_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
     with Proxy(server.port) as proxy:
         host = through(proxy, server)
@@ -123,6 +130,7 @@ def test_f6_a_reset_in_the_middle_of_a_command_is_a_lost_connection(server: Serv
             connected.run("echo ready; sleep 60", seconds=LIMIT, on_line=lambda _: proxy.reset())
 
 
+@both
 def test_f6_silence_in_the_middle_of_a_command_is_a_lost_connection(server: Server) -> None:
     with Proxy(server.port) as proxy:
         host = through(proxy, server)
@@ -133,6 +141,7 @@ def test_f6_silence_in_the_middle_of_a_command_is_a_lost_connection(server: Serv
             connected.run("echo ready; sleep 60", seconds=LIMIT, on_line=lambda _: proxy.silence())
 
 
+@both
 def test_a_deadline_holds_on_a_silent_link(server: Server) -> None:
     with Proxy(server.port) as proxy:
         host = through(proxy, server)
@@ -142,6 +151,7 @@ def test_a_deadline_holds_on_a_silent_link(server: Server) -> None:
                 connected.run("true", seconds=1)
 
 
+@both
 def test_a_quiet_command_outlives_the_silence_limit_while_the_server_answers(server: Server) -> None:
     host = server.host()
     with connect(inventory(host), host, lost_after=7.5) as connected:
@@ -151,6 +161,7 @@ def test_a_quiet_command_outlives_the_silence_limit_while_the_server_answers(ser
 # --- its host key
 
 
+@both
 def test_f8_an_unknown_host_key_is_refused_before_the_login(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         server.known_hosts.write_text("")
@@ -166,6 +177,7 @@ def test_f8_an_unknown_host_key_is_refused_before_the_login(tmp_path: Path) -> N
         assert "Failed" not in server.log()
 
 
+@both
 def test_f8_a_changed_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         other = public(keygen(tmp_path / "other"))
@@ -179,6 +191,7 @@ def test_f8_a_changed_host_key_is_refused_with_its_place(tmp_path: Path) -> None
         assert "Failed" not in server.log()
 
 
+@both
 def test_a_revoked_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         with server.known_hosts.open("a") as file:
@@ -187,6 +200,7 @@ def test_a_revoked_host_key_is_refused_with_its_place(tmp_path: Path) -> None:
             run_once(server.host())
 
 
+@both
 def test_a_server_known_by_one_of_its_keys_is_asked_for_that_one(tmp_path: Path) -> None:
     keys = [
         keygen(tmp_path / "host_ed25519"),
@@ -211,8 +225,12 @@ def certified(tmp_path: Path, authority: Path, kind: str, *options: str) -> tupl
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_a_host_certificate_of_a_known_authority_is_taken(tmp_path: Path, authority: Path, kind: str) -> None:
-    key, setting = certified(tmp_path, authority, kind, "-h", "-n", "m1.example,127.0.0.*", "-V", "-1h:+1h")
+@both
+def test_a_host_certificate_of_a_known_authority_is_taken(
+    tmp_path: Path, authority: Path, kind: str, backend: str
+) -> None:
+    names = "m1.example,127.0.0.*" if backend == "paramiko" else "m1.example,127.0.0.1"  # not every ssh has patterns
+    key, setting = certified(tmp_path, authority, kind, "-h", "-n", names, "-V", "-1h:+1h")
     with running(tmp_path / "sshd", setting, host_keys=[key]) as server:
         server.known_hosts.write_text(f"@cert-authority [127.0.0.*]:* {public(authority)}\n")
         assert run_once(server.host()) == b"done\n"
@@ -226,6 +244,7 @@ def test_a_host_certificate_of_a_known_authority_is_taken(tmp_path: Path, author
         (("-h", "-n", "127.0.0.1", "-V", "+1h:+2h"), "it is not valid before"),
     ],
 )
+@both
 def test_a_host_certificate_that_is_no_good_is_refused(
     tmp_path: Path, authority: Path, options: tuple[str, ...], why: str
 ) -> None:
@@ -238,6 +257,7 @@ def test_a_host_certificate_that_is_no_good_is_refused(
             run_once(server.host())
 
 
+@both
 def test_a_host_certificate_of_an_unknown_authority_counts_as_a_plain_key(tmp_path: Path, authority: Path) -> None:
     key, setting = certified(tmp_path, authority, "ed25519", "-h", "-n", "127.0.0.1")
     with running(tmp_path / "sshd", setting, host_keys=[key]) as server:
@@ -264,9 +284,10 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         process.wait(30)
 
 
+@both
 def test_a_key_that_the_server_does_not_know_is_named(server: Server, tmp_path: Path) -> None:
     stranger = keygen(tmp_path / "stranger")
-    with pytest.raises(AuthenticationRefused, match=f"refuses user root: .*Keys tried: {stranger}"):
+    with pytest.raises(AuthenticationRefused, match=f"refuses user root[:;] .*Keys tried: {stranger}"):
         run_once(server.host(identity_file=str(stranger)))
 
 
@@ -283,11 +304,13 @@ def test_a_key_with_a_passphrase_and_no_agent_is_said_to_be_so(server: Server, t
         run_once(server.host(identity_file=str(locked)))
 
 
+@both
 def test_the_agents_keys_are_used(server: Server, agent: None) -> None:
     subprocess.run(["ssh-add", "-q", server.user_key], check=True)
     assert run_once(server.host(identity_file=None)) == b"done\n"
 
 
+@both
 def test_the_agent_signs_for_a_key_file_with_a_passphrase(tmp_path: Path, agent: None) -> None:
     with running(tmp_path / "sshd") as server:
         subprocess.run(["ssh-add", "-q", server.user_key], check=True)
@@ -295,25 +318,12 @@ def test_the_agent_signs_for_a_key_file_with_a_passphrase(tmp_path: Path, agent:
         assert run_once(server.host()) == b"done\n"
 
 
-class Asked:
-    """Somebody who answers questions, and remembers them."""
-
-    def __init__(self, *answers: str) -> None:
-        self._answers = list(answers)
-        self.questions: list[str] = []
-
-    def __call__(self, prompt: str) -> str:
-        self.questions.append(prompt)
-        if not self._answers:
-            raise CannotAsk("nobody is there")
-        return self._answers.pop(0)
-
-
 def encrypt(key: Path, *more: str) -> None:
     subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-P", "", *more, "-f", key], check=True)
 
 
 @pytest.mark.parametrize("form", ["RFC4716", "PEM"])
+@both
 def test_a_passphrase_is_asked_for_once_for_all_hosts(tmp_path: Path, form: str) -> None:
     with running(tmp_path / "sshd") as server:
         key = keygen(tmp_path / "rsa", "rsa")
@@ -324,19 +334,22 @@ def test_a_passphrase_is_asked_for_once_for_all_hosts(tmp_path: Path, form: str)
         keyring = Keyring(asked)
         outputs: list[bytes] = []
 
-        def work() -> None:
-            with connect(inventory(host), host, keyring=keyring) as connected:
-                outputs.append(connected.run("echo done", seconds=LIMIT).stdout)
+        with JumpHosts(keyring=keyring) as jumps:
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+            def work() -> None:
+                with connect(inventory(host), host, jumps=jumps, keyring=keyring) as connected:
+                    outputs.append(connected.run("echo done", seconds=LIMIT).stdout)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         assert outputs == [b"done\n"] * 4
         assert asked.questions == [f"Enter passphrase for key '{key}': "] * 2
 
 
+@both
 def test_a_key_of_a_jump_host_is_asked_for_too(tmp_path: Path) -> None:
     with running(tmp_path / "sshd") as server:
         encrypt(server.user_key)
@@ -388,6 +401,7 @@ def test_the_agent_that_the_users_configuration_names_is_used(
         run_once(server.host(identity_file=None))
 
 
+@both
 def test_with_identities_only_the_agent_signs_for_named_keys_alone(tmp_path: Path, agent: None, home: Path) -> None:
     stranger = keygen(tmp_path / "stranger")
     with running(tmp_path / "sshd", "MaxAuthTries 1") as server:
@@ -419,6 +433,7 @@ def trusting(tmp_path: Path, authority: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@both
 def test_a_users_certificate_beside_the_key_is_shown(
     trusting: Server, tmp_path: Path, authority: Path, kind: str
 ) -> None:
@@ -429,6 +444,7 @@ def test_a_users_certificate_beside_the_key_is_shown(
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+@both
 def test_a_users_certificate_goes_with_a_key_in_the_agent(
     trusting: Server, tmp_path: Path, authority: Path, agent: None, home: Path, kind: str
 ) -> None:
@@ -440,6 +456,7 @@ def test_a_users_certificate_goes_with_a_key_in_the_agent(
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+@both
 def test_a_certificate_that_the_agent_holds_is_shown(
     trusting: Server, tmp_path: Path, authority: Path, agent: None, kind: str
 ) -> None:
@@ -464,6 +481,7 @@ def test_a_certificate_that_is_no_good_does_not_keep_its_key_from_being_used(
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+@both
 def test_keys_of_other_kinds_in_their_default_places_are_used(tmp_path: Path, home: Path, kind: str) -> None:
     key = keygen(home / ".ssh" / f"id_{kind}", kind)
     with running(tmp_path / "sshd") as server:
@@ -493,6 +511,7 @@ def test_a_server_without_logins_by_key_is_said_to_be_so(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash --norc", "dash", "busybox sh", "tcsh -f", "fish"])
+@both
 def test_f38_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
     with running(tmp_path / "sshd", f'ForceCommand exec {shell} -c "$SSH_ORIGINAL_COMMAND"') as server:
         host = server.host()
@@ -501,6 +520,7 @@ def test_f38_any_login_shell_will_do(tmp_path: Path, shell: str) -> None:
         assert result.stdout == b"it's 2!\ndata"
 
 
+@both
 def test_f10_what_a_banner_and_start_files_print_is_not_output(tmp_path: Path) -> None:
     banner = tmp_path / "banner"
     banner.write_text("Welcome\n")
@@ -512,6 +532,7 @@ def test_f10_what_a_banner_and_start_files_print_is_not_output(tmp_path: Path) -
         assert (result.stdout, result.stderr) == (b"out\n", b"err\n")
 
 
+@both
 def test_f10_a_login_shell_that_runs_nothing_is_an_error_with_its_words(tmp_path: Path) -> None:
     with (
         running(tmp_path / "sshd", "ForceCommand echo This account is not available; exit 1") as server,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sshd import Server, inventory
+from sshd import Server, both, inventory
 from sudoers import PASSWORD, sudoers
 
 from bootstrap.errors import CommandTimedOut, ConfigError, SudoPasswordWrong, SudoRefused
@@ -43,6 +43,7 @@ def login(server: Server, user: str, file: Path | None = None, keyring: Keyring 
 
 
 @pytest.mark.parametrize("user", ["free", "asked", "askedcsh", "once", "tty", "both", "bothcsh"])
+@both
 def test_f10_commands_run_as_root_whatever_sudo_wants(machine: Server, file: Path, user: str) -> None:
     with login(machine, user, file) as host:
         result = host.run('id -u; pwd; cat; echo "it\'s err" >&2; exit 3', stdin=b"\x00data\xff\r\n", seconds=LIMIT)
@@ -52,12 +53,14 @@ def test_f10_commands_run_as_root_whatever_sudo_wants(machine: Server, file: Pat
 
 
 @pytest.mark.parametrize("user", ["asked", "both"])
+@both
 def test_f10_input_that_comes_once_is_kept_until_sudo_has_its_password(machine: Server, file: Path, user: str) -> None:
     with login(machine, user, file) as host:
         assert host.run("cat", stdin=iter([b"one ", b"two"]), seconds=LIMIT).stdout == b"one two"
 
 
 @pytest.mark.parametrize("user", ["asked", "once"])
+@both
 def test_f10_a_wrong_password_is_told_as_such_and_tried_once(machine: Server, file: Path, user: str) -> None:
     file.write_text("wrong\n")
     with login(machine, user, file) as host:
@@ -68,6 +71,7 @@ def test_f10_a_wrong_password_is_told_as_such_and_tried_once(machine: Server, fi
         assert "wrong" not in str(told.value).replace("the password", "")
 
 
+@both
 def test_f10_a_password_is_asked_for_once_for_all_hosts(machine: Server) -> None:
     questions: list[str] = []
 
@@ -91,6 +95,7 @@ def test_f10_a_password_is_asked_for_once_for_all_hosts(machine: Server) -> None
     assert questions == ["[sudo] password for asked, on all hosts that ask: "]
 
 
+@both
 def test_f10_without_a_password_it_is_said_where_to_put_it(machine: Server) -> None:
     with (
         login(machine, "asked") as host,
@@ -108,6 +113,7 @@ def test_f10_without_a_password_it_is_said_where_to_put_it(machine: Server) -> N
         host.run("id -u", seconds=LIMIT)
 
 
+@both
 def test_f10_a_user_who_may_not_use_sudo_is_told_in_its_words(machine: Server, file: Path) -> None:
     with (
         login(machine, "nobodys", file) as host,
@@ -118,6 +124,7 @@ def test_f10_a_user_who_may_not_use_sudo_is_told_in_its_words(machine: Server, f
         host.run("id -u", seconds=LIMIT)
 
 
+@both
 def test_f10_a_machine_without_sudo_is_said_to_be_so(machine: Server) -> None:
     with (
         login(machine, "without") as host,
@@ -163,6 +170,7 @@ def test_f10_the_command_line_asks_for_the_password_at_the_terminal(machine: Ser
         assert screen.echoes()
 
 
+@both
 def test_f10_a_command_by_password_that_never_ends_is_ended(machine: Server, file: Path, tmp_path: Path) -> None:
     with login(machine, "both", file) as host:
         host.run(":", seconds=LIMIT)
@@ -172,6 +180,7 @@ def test_f10_a_command_by_password_that_never_ends_is_ended(machine: Server, fil
         assert host.run(f"while kill -0 {pid} 2>/dev/null; do sleep 0.1; done", seconds=LIMIT).status == 0
 
 
+@both
 def test_f10_the_password_is_in_no_argument_environment_or_log(machine: Server, file: Path) -> None:
     secret = PASSWORD.encode()
     seen: list[bytes] = []
