@@ -53,8 +53,9 @@ def test_every_inventory_of_the_pages_can_be_used(block: Block, tmp_path: Path) 
     """One that is not whole is a part that is added to the smallest inventory there is."""
     shown = yaml.safe_load(block.text)
     (tmp_path / "kubeadm.yaml").write_text("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n")
-    for folder in ("patches", "patches-master1"):
+    for folder in ("patches", "patches-master1", "hooks"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "hooks" / "add-to-load-balancer.sh").write_text("#!/bin/sh\n")
     source = block.text
     if "kind" not in shown:
         data = {**HEADER, **ONE_HOST, **shown}
