@@ -18,7 +18,8 @@ def main(question: str) -> int:
     kind = os.environ.get("SSH_ASKPASS_PROMPT", "")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as run:
         run.connect(os.environ[VARIABLE])
-        run.sendall(f"{os.getppid()}\n{kind}\n{question}".encode(errors="surrogateescape"))
+        # Of the login's own session is also a client that a ProxyCommand starts.
+        run.sendall(f"{os.getsid(0)}\n{kind}\n{question}".encode(errors="surrogateescape"))
         run.shutdown(socket.SHUT_WR)
         answer = b""
         while data := run.recv(4096):

@@ -19,9 +19,10 @@ _TRIES = 3
 class Questions:
     """Listens in `folder`, which only this user may enter, to the programs that clients start to ask (`askpass`).
 
-    A question is asked once for all clients that have it. The answer counts from the moment that the client which had
-    it first is logged in; until then the others wait: a token locks itself after a few wrong PINs, so that none is
-    tried twice.
+    A question is asked once for all logins that have it. The answer counts from the moment that the login which had
+    it first has come about; until then the others wait: a token locks itself after a few wrong PINs, so that none is
+    tried twice. A login is known by the process id of its client, which leads a session: clients that it starts itself
+    (ProxyCommand) are of the same.
     """
 
     def __init__(self, folder: Path, keyring: Keyring) -> None:
@@ -29,7 +30,7 @@ class Questions:
         self.were_asked = False
         """Whether there was a question yet, so that a client may take long."""
         self._changed = threading.Condition()
-        self._trying: dict[str, tuple[int, str]] = {}  # by question: the client's process id, and what it was told
+        self._trying: dict[str, tuple[int, str]] = {}  # by question: the login, and what it was told
         self._right: dict[str, str] = {}
         self._asked: Counter[str] = Counter()
         self._program = folder / "askpass"
@@ -54,11 +55,11 @@ class Questions:
             askpass.VARIABLE: str(self._socket),
         }
 
-    def settle(self, process: int, *, logged_in: bool) -> None:
+    def settle(self, login: int, *, logged_in: bool) -> None:
         """Learn how the login of a client ended, and so whether the answers that it was given were right."""
         with self._changed:
             for question, (trying, answer) in tuple(self._trying.items()):
-                if trying == process:
+                if trying == login:
                     del self._trying[question]
                     if logged_in:
                         self._right[question] = answer
@@ -83,27 +84,27 @@ class Questions:
             said = b""
             while len(said) < _LONGEST and (data := client.recv(4096)):
                 said += data
-            process, kind, question = said.decode(errors="surrogateescape").split("\n", 2)
+            login, kind, question = said.decode(errors="surrogateescape").split("\n", 2)
             self.were_asked = True
             if kind == "none":  # it only tells something, as that a token is to be touched
                 self._keyring.tell(question)
             elif not kind:
                 with contextlib.suppress(CannotAsk):
-                    answer = self._find(int(process), question)
+                    answer = self._find(int(login), question)
                     client.sendall(askpass.ANSWERED + answer.encode(errors="surrogateescape"))
 
-    def _find(self, process: int, question: str) -> str:
+    def _find(self, login: int, question: str) -> str:
         with self._changed:
-            while question in self._trying and self._trying[question][0] != process:
+            while question in self._trying and self._trying[question][0] != login:
                 self._changed.wait()
             if question in self._right:
                 return self._right[question]
             if self._asked[question] == _TRIES:
                 raise CannotAsk(f"what was given was wrong {_TRIES} times")
             self._asked[question] += 1
-            self._trying[question] = process, ""
+            self._trying[question] = login, ""
         answer = self._keyring.answer(question)
         with self._changed:
-            if self._trying.get(question, (0, ""))[0] == process:  # it may have given up meanwhile
-                self._trying[question] = process, answer
+            if self._trying.get(question, (0, ""))[0] == login:  # it may have given up meanwhile
+                self._trying[question] = login, answer
         return answer

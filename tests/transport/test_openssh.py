@@ -87,6 +87,19 @@ def test_the_pin_of_a_token_is_asked_for_once_for_all_hosts(server: Server) -> N
     assert "PIN for 'mine'" in asked.questions[0]
 
 
+def test_a_passphrase_that_a_proxy_command_asks_for_keeps_nobody_waiting(tmp_path: Path, home: Path) -> None:
+    with running(tmp_path / "sshd") as server:
+        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-P", "", "-f", server.user_key], check=True)
+        options = f"-F none -i {server.user_key} -p {server.port} -o UserKnownHostsFile={server.known_hosts}"
+        (home / ".ssh/config").write_text(f"ProxyCommand ssh {options} -W %h:%p root@127.0.0.1\n")
+        host = server.host(backend="openssh")
+        asked = Asked("secret", "secret")
+        with connect(inventory(host), host, keyring=Keyring(asked)) as connected:
+            assert connected.run("echo done", seconds=LIMIT).stdout == b"done\n"
+    # Both want it, and neither knows what the other was told.
+    assert asked.questions == [f"Enter passphrase for key '{server.user_key}': "] * 2
+
+
 def written(server: Server, folder: Path) -> Path:
     file = folder / "inventory.yaml"
     file.write_text(
