@@ -98,8 +98,8 @@ class Limits:
     """How long each wait may be.
 
     `silence`: seconds for a connection, and for the next byte; a download slower than `rate` bytes a second during as
-    long counts as silent. `attempts` in a row may bring nothing new, with `pause` seconds after the first, doubled each
-    time. A server that asks (Retry-After) for a longer pause than `longest_pause` seconds is given up.
+    long counts as silent. `attempts` in a row may bring less than that, with `pause` seconds after the first, doubled
+    each time. A server that asks (Retry-After) for a longer pause than `longest_pause` seconds is given up.
     """
 
     silence: float = 30
@@ -258,13 +258,14 @@ class Client:
                 since, window = time.monotonic(), 0
 
     def _again(self, action: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-        """Do `action` until it works, or until it failed too often in a row without any progress."""
+        """Do `action` until it works, or until it failed too often in a row with too little progress (in bytes)."""
         failures, before = 0, progress()
+        enough = self._limits.rate * self._limits.silence
         while True:
             try:
                 return action()
             except _Passing as passing:
-                failures = 1 if progress() != before else failures + 1
+                failures = 1 if progress() - before >= enough else failures + 1
                 before = progress()
                 if failures >= self._limits.attempts:
                     raise passing.error from passing

@@ -124,8 +124,14 @@ def test_a_server_that_falls_silent_is_asked_again(client: Client, file_server: 
     assert ranges(file_server) == ["", "bytes=1000-"]
 
 
-def test_a_server_that_is_too_slow_is_given_up(client: Client, file_server: FileServer, to: Path) -> None:
-    file_server.before = lambda _: Reply(body=DATA, byte_seconds=0.02)
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_server_that_is_too_slow_is_given_up(
+    client: Client, file_server: FileServer, to: Path, *, goes_on: bool
+) -> None:
+    def answer(request: Request) -> Reply:
+        return replace(part(DATA, request) if goes_on else Reply(body=DATA), byte_seconds=0.02)
+
+    file_server.before = answer
     with pytest.raises(TooSlow, match="bytes came within") as caught:
         client.download(f"{file_server.url}/file", to, sha256=DIGEST)
     assert caught.value.exit_code == 10
