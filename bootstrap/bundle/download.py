@@ -313,6 +313,8 @@ class Client:
             raise _unreachable(url, reason, self._limits) from error
         except _TROUBLE as error:
             raise _unreachable(url, error, self._limits) from error
+        except ValueError as error:  # urllib reads a redirect, too
+            raise DownloadFailed(_shown(url), "it is, or leads to, something that is no URL") from error
         return response
 
     def _authorize(self, url: str, headers: Message, scope: str) -> None:
@@ -332,9 +334,11 @@ class Client:
     def _token(self, url: str, fields: Mapping[str, str], basic: str, identity_token: str) -> str:
         """Get a token from the server that the registry trusts."""
         realm = fields["realm"]
-        if urlsplit(realm).scheme not in {"http", "https"} or (
-            urlsplit(url).scheme == "https" and urlsplit(realm).scheme != "https"
-        ):
+        try:
+            scheme = urlsplit(realm).scheme
+        except ValueError as error:
+            raise LoginRefused(_shown(url), "where it sends for a token is no URL") from error
+        if scheme not in {"http", "https"} or (urlsplit(url).scheme == "https" and scheme != "https"):
             raise LoginRefused(_shown(url), f"it sends to {_shown(realm)} for a token, which is not safe to be asked")
         asked = {name: fields[name] for name in ("service", "scope") if name in fields}
         try:
@@ -437,7 +441,7 @@ def _retry_after(headers: Message) -> float | None:
     text = str(headers.get("Retry-After", ""))
     if text.isdecimal():
         return float(text)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, TypeError):  # the latter for a date without a zone
         return max(0.0, (email.utils.parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
     return None
 

@@ -40,14 +40,18 @@ def named(
 
 def _url(text: str, option: str) -> str:
     """Refuse what is no URL of a server, or has a login in it."""
-    parts = urlsplit(text)
-    if "@" in parts.netloc:
-        where = parts.netloc.rpartition("@")[2]
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 443)
+    except ValueError:  # a port that is no number, as of a password with a slash; a bracket that is not closed
+        usable = None
+    if "@" in (parts.netloc if usable else text):
+        where = text.rpartition("@")[2].partition("/")[0]
         raise UsageError(
             f"{option}: a login for {where} stands in the URL, where every user of this machine sees it; change the "
             "password, and put it into a file for --auth-file"
         )
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+    if not usable or parts.query or parts.fragment:
         choices = "official, go-modules or a URL as" if option == "--source" else "a URL as"
         raise UsageError(f"{option} {text}: write {choices} https://mirror.example/kubernetes")
     return text

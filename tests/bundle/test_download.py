@@ -196,6 +196,22 @@ def test_a_redirect_that_gives_up_tls_is_refused(client: Client, file_server: Fi
         client.download(f"{file_server.url}/file", to, sha256=DIGEST)
 
 
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (Reply(302, {"Location": "https://[files.example/file"}), "leads to, something that is no URL"),
+        (Reply(401, {"WWW-Authenticate": 'Bearer realm="https://[tokens.example"'}), "for a token is no URL"),
+        (Reply(503, {"Retry-After": "Fri, 31 Dec 2049 23:59:59 -0000"}), "503"),  # no zone: no time is meant
+    ],
+)
+def test_what_a_server_says_in_no_form_that_there_is_is_told(
+    client: Client, file_server: FileServer, to: Path, reply: Reply, told: str
+) -> None:
+    file_server.before = lambda _: reply
+    with pytest.raises(DownloadFailed, match=told):
+        client.download(f"{file_server.url}/file", to, sha256=DIGEST)
+
+
 def test_a_certificate_of_an_unknown_ca_is_refused(file_server: FileServer, to: Path) -> None:
     file_server.files["/file"] = DATA
     with pytest.raises(ServerUntrusted, match="--ca-file"):

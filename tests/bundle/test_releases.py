@@ -345,6 +345,9 @@ def test_a_login_goes_to_the_mirror_and_into_no_message(
     ("options", "code", "told"),
     [
         (["--source", "https://me:pass-word@mirror.example"], 2, "--auth-file"),
+        (["--source", "https://me:pass/pass-word@mirror.example"], 2, "--auth-file"),
+        (["--source", "https://[mirror.example"], 2, "https://mirror.example"),
+        (["--source", "https://mirror.example:port"], 2, "https://mirror.example"),
         (["--source", "mirror.example"], 2, "https://mirror.example"),
         (["--registry", "https://registry.example"], 2, "--source"),
         (["--source", "https://mirror.example", "--registry", "registry"], 2, "--registry"),
