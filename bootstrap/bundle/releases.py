@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from bootstrap.bundle import cache, catalog, elf, lockfile, manifest
 from bootstrap.bundle.catalog import Image
 from bootstrap.bundle.download import Client, DownloadFailed, WrongDigest
+from bootstrap.bundle.gomodules import only_builder
 from bootstrap.bundle.lockfile import Lock
 from bootstrap.bundle.manifest import BinaryFile, BundleFile, ImageFile, Manifest
 from bootstrap.bundle.reader import Progress
@@ -114,6 +115,10 @@ class Releases:
 
     def fill(self, folder: Path, progress: Progress) -> Manifest:
         """Download every program and image. Raises `DownloadFailed`, and `ConfigError` for the lock file."""
+        with only_builder(progress):
+            return self._fill(folder, progress)
+
+    def _fill(self, folder: Path, progress: Progress) -> Manifest:
         known = lockfile.read(self.lock)
         downloads = cache.folder() / "downloads"
         downloads.mkdir(parents=True, exist_ok=True)

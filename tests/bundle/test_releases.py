@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from bootstrap.bundle import catalog, open_bundle, releases
 from bootstrap.bundle.build import build
 from bootstrap.bundle.download import Client, DownloadFailed, Limits, NotThere, WrongDigest
 from bootstrap.bundle.existing import ExistingBundle
+from bootstrap.bundle.gomodules import only_builder
 from bootstrap.bundle.manifest import BinaryFile, ImageFile
 from bootstrap.bundle.reader import Bundle
 from bootstrap.bundle.releases import RELEASES, Releases, listed_digest
@@ -174,6 +177,17 @@ def test_a_second_run_changes_and_downloads_nothing(published: Published) -> Non
     assert published.create().manifest == made.manifest
     assert (published.lock.stat().st_mtime_ns, made.path.stat().st_ino) == before
     assert published.files.requests == []
+
+
+def test_two_runs_do_not_write_the_same_downloads_at_once(published: Published) -> None:
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    other = threading.Thread(target=lambda: build(published.source(), published.folder / "bundle", told.put))
+    with only_builder(print):
+        other.start()
+        assert told.get(timeout=60) == "waiting for another build to end"
+        assert published.files.requests == []
+    other.join(60)
+    open_bundle(published.folder / "bundle", kubernetes_version=None).verify()
 
 
 def test_what_is_locked_is_what_counts_and_no_published_digest(published: Published, cache_folder: Path) -> None:
