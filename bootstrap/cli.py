@@ -48,6 +48,7 @@ ORDER = (
     "config",
     "bundle",
     "lab",
+    "explain",
     "completion",
 )
 """How the help lists modules; others follow in the order of their names."""

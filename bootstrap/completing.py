@@ -1,4 +1,4 @@
-"""What a shell completes of a command line: hosts of the inventory, and phases.
+"""What a shell completes of a command line: hosts of the inventory, phases, kinds of mistakes.
 
 A user waits for each answer, so nothing slow is imported: the inventory is read as YAML alone, and the names of phases
 stand in a file that `tools/phases_docs.py` writes.
@@ -60,6 +60,13 @@ def phases(context: typer.Context, incomplete: str) -> list[str]:
     names: dict[str, list[str]] = json.loads(resources.files("bootstrap").joinpath(PHASE_NAMES).read_bytes())
     words = [*context.command_path.split(), *context.args, context.params.get("workflow")]
     return _next([name for workflow, found in names.items() if workflow in words for name in found], incomplete)
+
+
+def explained(incomplete: str) -> list[str]:
+    """Give the kinds of mistakes that `explain` knows."""
+    from bootstrap import mistakes
+
+    return [name for name in mistakes.catalogue() if name.startswith(incomplete)]
 
 
 def formats(incomplete: str) -> list[str]:

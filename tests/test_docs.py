@@ -9,7 +9,7 @@ import pytest
 
 from bootstrap import cli, errors
 from bootstrap.values import ProblemId
-from tools import checks_docs, commands_docs, inventory_docs, phases_docs
+from tools import checks_docs, commands_docs, errors_docs, inventory_docs, phases_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,6 +34,11 @@ def test_the_phases_document_and_the_names_that_shells_complete_are_those_of_the
     told = "run python -m tools.phases_docs"
     assert phases_docs.NAMES.read_text() == phases_docs.names(), told
     assert phases_docs.DOCUMENT.read_text() == phases_docs.document(), told
+
+
+def test_the_pages_of_mistakes_are_those_of_the_catalogue() -> None:
+    written = {path.name: path.read_text() for path in errors_docs.FOLDER.iterdir()}
+    assert written == errors_docs.pages(), "run python -m tools.errors_docs"
 
 
 def test_the_man_page_is_shown_without_a_warning_and_whole() -> None:

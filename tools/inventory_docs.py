@@ -109,7 +109,7 @@ def kubeadm_fields() -> str:
 
 def problems() -> str:
     """List every kind of mistake, with one message of each."""
-    lines = ["## Mistakes\n", "Each mistake is told with its place and its kind. One example of each:\n"]
+    lines = ["## Mistakes\n", MISTAKES]
     for problem in get_args(ProblemId):
         golden = GOLDEN / f"{problem.removeprefix('inventory-')}.txt"
         files = [golden] if golden.exists() else sorted(GOLDEN.glob(f"{problem.removeprefix('inventory-')}--*.txt"))
@@ -119,6 +119,10 @@ def problems() -> str:
     return "\n".join(lines) + "\n"
 
 
+MISTAKES = (
+    "Each mistake is told with its place and its kind. Each kind has [a page](errors/README.md), which `kubestrap"
+    " explain` shows, too. One example of each:\n"
+)
 UNREADABLE = (
     "inventory.yaml:1:1: the file cannot be read: No such file or directory; every command starts from an inventory; "
     "name another file, or begin with a copy of inventory.example.yaml [inventory-unreadable]"
