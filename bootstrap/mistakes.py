@@ -54,7 +54,7 @@ def _completed(part: object) -> str | None:
 
 def text(mistake: Mistake) -> str:
     """Say all of it for a terminal, in lines of at most 80 characters, the examples' aside."""
-    parts = [mistake.id, _wrapped(f"{mistake.means} {mistake.why}"), _wrapped(f"What to do: {mistake.fix}")]
+    parts = [mistake.id, wrapped(f"{mistake.means} {mistake.why}"), wrapped(f"What to do: {mistake.fix}")]
     if mistake.wrong is not None:
         parts += ["Wrong:", textwrap.indent(mistake.wrong.rstrip("\n"), "    ")]
     parts += ["Right:", textwrap.indent(mistake.right.rstrip("\n"), "    ")]
@@ -63,5 +63,6 @@ def text(mistake: Mistake) -> str:
     return "\n\n".join(parts)
 
 
-def _wrapped(paragraph: str) -> str:
+def wrapped(paragraph: str) -> str:
+    """Break a paragraph into lines of at most 80 characters, between words."""
     return textwrap.fill(paragraph, 80, break_long_words=False, break_on_hyphens=False)

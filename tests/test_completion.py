@@ -42,11 +42,12 @@ COMPLETED = {
     "remove -i other.yaml oxy": "oxygen",
     "diff join --until kubelet-wait": "kubelet-wait-bootstrap",
     "init --skip-phases addon/fl": "addon/flannel",
+    "explain inventory-too-d": "inventory-too-deep",
 }
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_completes_commands_hosts_and_phases(shell: str, home: Path) -> None:
+def test_a_shell_completes_commands_hosts_phases_and_mistakes(shell: str, home: Path) -> None:
     program, setting_up = SHELLS[shell]
     to_the_beginning, tab = b"\x01", b"\t"
     with sitting_at(program, streams=True, environment=environment(home)) as (screen, _):

@@ -41,6 +41,11 @@ def test_the_pages_of_mistakes_are_those_of_the_catalogue() -> None:
     assert written == errors_docs.pages(), "run python -m tools.errors_docs"
 
 
+def test_the_tables_of_exit_codes_and_of_preflights_checks_show_what_is_explained() -> None:
+    for path, text in errors_docs.tables().items():
+        assert path.read_text() == text, "run python -m tools.errors_docs"
+
+
 def test_the_man_page_is_shown_without_a_warning_and_whole() -> None:
     command = ["groff", "-man", "-Tascii", "-P-cbou", "-rHY=0", "-ww", commands_docs.MAN_PAGE]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -1,16 +1,23 @@
-"""Writes docs/errors, a page for each kind of mistake, from bootstrap/mistakes.yaml: `python -m tools.errors_docs`."""
+"""Writes docs/errors, a page for each kind of mistake, and the tables of exit codes and of preflight's checks.
+
+They are made from bootstrap/mistakes.yaml and bootstrap/explanations.yaml: `python -m tools.errors_docs`.
+"""
 
 from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from bootstrap import inventory, mistakes
+from bootstrap import explaining, inventory, mistakes
 from bootstrap.mistakes import Mistake
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "errors"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = DOCS / "errors"
+BEGIN = "<!-- made from bootstrap/explanations.yaml by tools/errors_docs.py -->\n\n"
+END = "\n<!-- end of what is made -->\n"
 MADE = "<!-- made from bootstrap/mistakes.yaml by tools/errors_docs.py -->\n"
 
 
@@ -46,6 +53,26 @@ def page(mistake: Mistake) -> str:
     return "\n".join([*parts, "[All kinds of mistakes](README.md)\n"])
 
 
+def tables() -> dict[Path, str]:
+    """Give the documents that have a table between marks, as they should be."""
+    codes = [(str(told.code), told.means, told.fix) for told in explaining.exit_codes()]
+    checks = [
+        (", ".join(f"`{name}`" for name in check.names), check.must, check.otherwise)
+        for check in explaining.preflight_checks()
+    ]
+    return {
+        DOCS / "exit-codes.md": _with_table(DOCS / "exit-codes.md", ("code", "meaning", "what to do"), codes),
+        DOCS / "preflight.md": _with_table(DOCS / "preflight.md", ("name", "what must be", "otherwise"), checks),
+    }
+
+
+def _with_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (head, ["---"] * len(head), *rows)]
+    return "".join([before, begin, *(f"{line}\n" for line in lines), end, after])
+
+
 def message(mistake: Mistake) -> str:
     """Load the wrong example, and give what is told of it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -74,13 +101,13 @@ def _block(language: str, text: str) -> str:
 
 
 def main() -> None:
-    """Write the pages, and remove those of kinds that there are no more."""
+    """Write the pages and tables, and remove those of kinds that there are no more."""
     made = pages()
     FOLDER.mkdir(exist_ok=True)
     for path in set(FOLDER.iterdir()) - {FOLDER / name for name in made}:
         path.unlink()
-    for name, text in made.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+    for path, text in {**{FOLDER / name: text for name, text in made.items()}, **tables()}.items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
