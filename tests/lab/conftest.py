@@ -79,17 +79,6 @@ def new_cluster(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Call
     return make
 
 
-@pytest.fixture(scope="session")
-def cluster(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The cluster that most tests share: one control plane, two workers joined, and `worker3` that is in none."""
-    with lab_of("shared", machines=4, snapshot=prepared) as lab:
-        made = Cluster(lab, Path(tmp_path_factory.mktemp("shared")))
-        made.write_inventory(["cp1", "worker1", "worker2"])
-        made.kubestrap("init")
-        made.kubestrap("join")
-        yield made
-
-
 @pytest.fixture(scope="module")
 def trio(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three control planes and a worker to be: machines that are prepared, and nothing more.

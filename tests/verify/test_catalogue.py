@@ -1,4 +1,4 @@
-"""The parts of checks that need no cluster; each check is broken and mended for real in tests/lab/test_verify.py."""
+"""The parts of checks that need no cluster; each is broken and mended for real in tests/lab/shared/test_verify.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the smoke test asks for; it is run for real in tests/lab/test_verify.py."""
+"""What the smoke test asks for; it is run for real in tests/lab/shared/test_verify.py."""
 
 from __future__ import annotations
 
