@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import clusters, faults, gap, links, logins, machines, operator, preflight
+from benchmarks import clusters, faults, files, gap, links, logins, machines, operator, preflight, send
 from benchmarks.report import machine
 
 BENCHMARKS = {
@@ -22,10 +22,17 @@ BENCHMARKS = {
     "gap": gap.gap,
     "preflight": preflight.preflight,
     "plan5000": operator.plan5000,
+    "grow": operator.grow,
     "help": operator.help_,
+    "completion": operator.completion,
+    "size": operator.size,
     "jump100": logins.jump100,
+    "files": files.files,
+    "noop": files.noop,
+    "memory": files.memory,
+    "send": send.send,
 }
-OPERATORS = {"plan5000", "help", "jump100"}
+OPERATORS = {"plan5000", "grow", "help", "completion", "size", "jump100", "files", "noop", "memory", "send"}
 """Those that need no machines."""
 
 

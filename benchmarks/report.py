@@ -29,10 +29,10 @@ def medians(title: str, rows: Mapping[str, Sequence[float]], unit: str = "s") ->
         print(f"{name:<{width}}  {len(values):>5}  {middle:>9.2f}  {min(values):>9.2f}  {max(values):>9.2f}")
 
 
-def ratio(what: str, above: Sequence[float], below: Sequence[float], goal: float) -> None:
-    """Print the ratio of two medians beside what it should be at most."""
+def ratio(what: str, above: Sequence[float], below: Sequence[float], goal: float | None) -> None:
+    """Print the ratio of two medians, beside what it should be at most if there is such a goal."""
     value = statistics.median(above) / statistics.median(below)
-    print(f"{what}: {value:.2f} (goal: at most {goal})")
+    print(f"{what}: {value:.2f}" + (f" (goal: at most {goal})" if goal else ""))
 
 
 def _first(path: str, key: str) -> str:
