@@ -22,7 +22,7 @@ class Shell(StrEnum):
 
 @app.command()
 def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")], *, output: OutputOption) -> None:
-    """Print a script by which a shell completes commands, hosts and phases.
+    """Print a script by which a shell completes commands, hosts, phases and mistakes.
 
     In bash: source <(kubestrap completion bash). In zsh the same, after compinit. In fish: kubestrap completion fish |
     source.

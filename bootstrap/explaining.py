@@ -9,11 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import groupby
-from typing import Any
-
-import yaml
 
 from bootstrap import errors, mistakes, verify
 from bootstrap.bundle import download, gomodules, reader, source  # noqa: F401 - for their kinds of errors
@@ -56,12 +52,12 @@ class Explained:
 
 def exit_codes() -> list[ExitCode]:
     """List the exit codes, the smallest first."""
-    return [ExitCode(int(code), **told) for code, told in _read("exitCodes").items()]
+    return [ExitCode(int(code), **told) for code, told in mistakes.packaged(EXPLANATIONS)["exitCodes"].items()]
 
 
 def preflight_checks() -> list[PreflightCheck]:
     """List the checks of preflight, in the order of their document."""
-    return [PreflightCheck(tuple(told.pop("names")), **told) for told in _read("preflight")]
+    return [PreflightCheck(tuple(told.pop("names")), **told) for told in mistakes.packaged(EXPLANATIONS)["preflight"]]
 
 
 def everything() -> list[Explained]:
@@ -135,8 +131,3 @@ def _text(name: str, *paragraphs: str) -> str:
 def _plain(text: str) -> str:
     """Write Markdown for a terminal: links as the names of documents."""
     return re.sub(r"\[([^]]*)\]\(([^)#]*)[^)]*\)", r"\1 (docs/\2)", text)
-
-
-def _read(part: str) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(resources.files("bootstrap").joinpath(EXPLANATIONS).read_bytes(), loader)[part]  # noqa: S506 - safe

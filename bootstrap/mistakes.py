@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 import yaml
 
@@ -34,9 +35,15 @@ class Mistake:
 
 def catalogue() -> dict[str, Mistake]:
     """Give every kind of mistake by its id, area by area."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    areas = yaml.load(resources.files("bootstrap").joinpath(CATALOGUE).read_bytes(), loader)  # noqa: S506 - a safe one
+    areas = packaged(CATALOGUE)
     return {name: _mistake(name, area, given) for area, entries in areas.items() for name, given in entries.items()}
+
+
+def packaged(name: str) -> dict[str, Any]:
+    """Read one of the package's own YAML files."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    read: dict[str, Any] = yaml.load(resources.files("bootstrap").joinpath(name).read_bytes(), loader)  # noqa: S506 - safe
+    return read
 
 
 def _mistake(name: str, area: str, given: dict[str, object]) -> Mistake:
