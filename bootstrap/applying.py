@@ -7,6 +7,7 @@ of its hosts serves. Where there is one, the two commands' work is done one afte
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from bootstrap import kubeconfig, paths, phases, plan
 from bootstrap.api import Api
 from bootstrap.errors import BootstrapError, Problem
-from bootstrap.events import Listener
+from bootstrap.events import Event, Listener, PhaseStarted
 from bootstrap.gather import Request
 from bootstrap.joining import DOING, Promise, Way, join, of_another_cluster, unpromised
 from bootstrap.phases import bootstrap_token, kubelet
@@ -73,13 +74,20 @@ def _together(inventory: Inventory, request: Request, listener: Listener, way: W
     def api() -> AbstractContextManager[Api]:
         return formation.means.api(lead.name)
 
+    is_given = threading.Event()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, PhaseStarted) and event.phase == bootstrap_token.BOOTSTRAP_TOKEN.name:
+            is_given.set()
+        listener(event)
+
     # Whose kubelets have certificates from the operator needs no token.
-    with (unpromised if inventory.cluster.ca_directory else way.promise)(api) as promise:
+    with (unpromised if inventory.cluster.ca_directory else way.promise)(api, is_given.is_set) as promise:
         request.secrets.learn(str(promise.token).encode())
         todo = _planned(inventory.cluster, formation, workers, promise, ca)
         request.secrets.learn(*todo.hidden)
         failures: dict[str, BootstrapError] = {**formation.failures, **wrong}
-        work(todo, formation.means, way, listener, failures)
+        work(todo, formation.means, way, hear, failures)
     return Applied(formation.made(inventory, todo), tuple(node.name for node in workers))
 
 

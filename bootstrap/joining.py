@@ -67,13 +67,14 @@ class Promise:
 class Way(run.Way):
     """How a join goes about its plan, has a token for its time, if it needs one, and is the only one to add members.
 
-    `admit` lets machines in again that were removed. `promise` gives a token that the plan itself makes valid.
+    `admit` lets machines in again that were removed. `promise` gives a token that the plan itself makes valid; the
+    second of its arguments says whether that may have been done.
     """
 
     token: Callable[[Api, bool], AbstractContextManager[Token | None]]
     exclusive: Exclusive
     admit: Callable[[Api, Sequence[str]], object]
-    promise: Callable[[Callable[[], AbstractContextManager[Api]]], AbstractContextManager[Promise]]
+    promise: Callable[[Callable[[], AbstractContextManager[Api]], Callable[[], bool]], AbstractContextManager[Promise]]
 
 
 def join(
@@ -356,7 +357,7 @@ def _token(api: Api, needed: bool) -> Iterator[Token | None]:
         return
     token = tokens.make()
     api.create(secret_of(token))
-    with _for_the_run(token, lambda: nullcontext(api)):
+    with _for_the_run(token, lambda: nullcontext(api), lambda: True):
         yield token
 
 
@@ -367,10 +368,17 @@ def secret_of(token: Token) -> dict[str, Any]:
 
 
 @contextmanager
-def _for_the_run(token: Token, api: Callable[[], AbstractContextManager[Api]]) -> Iterator[None]:
-    """Have `token` deleted at the end, however that comes. An error of the run's own is not hidden by one of that."""
+def _for_the_run(
+    token: Token, api: Callable[[], AbstractContextManager[Api]], is_given: Callable[[], bool]
+) -> Iterator[None]:
+    """Have `token` deleted at the end, however that comes. An error of the run's own is not hidden by one of that.
+
+    No API server is asked, or waited for, to which it was not given.
+    """
 
     def delete() -> None:
+        if not is_given():
+            return
         with api() as server:
             server.delete("v1", "Secret", tokens.secret_name(token.id), tokens.NAMESPACE)
 
@@ -393,14 +401,14 @@ def _for_the_run(token: Token, api: Callable[[], AbstractContextManager[Api]]) -
 
 
 @contextmanager
-def _promised(api: Callable[[], AbstractContextManager[Api]]) -> Iterator[Promise]:
+def _promised(api: Callable[[], AbstractContextManager[Api]], is_given: Callable[[], bool]) -> Iterator[Promise]:
     """Have a token for the time of a run that makes the cluster, too; at its end it is deleted by `api`."""
     token = tokens.make()
-    with _for_the_run(token, api):
+    with _for_the_run(token, api, is_given):
         yield Promise(token, bootstrap_token.with_token(secret_of(token)))
 
 
-def unpromised(_: Callable[[], AbstractContextManager[Api]]) -> AbstractContextManager[Promise]:
+def unpromised(_: Callable[[], AbstractContextManager[Api]], __: Callable[[], bool]) -> AbstractContextManager[Promise]:
     """Have something in the place of a token, where none is needed, or for a look."""
     return nullcontext(Promise(Token("", ""), bootstrap_token.BOOTSTRAP_TOKEN))
 
