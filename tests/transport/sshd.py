@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -64,6 +65,14 @@ class Server:
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def await_log(self, pattern: str) -> None:
+        """Wait, for a minute at most, until the log has what the regular expression matches, across lines too."""
+        for _ in range(600):
+            if re.search(pattern, self.log(), re.DOTALL):
+                return
+            time.sleep(0.1)
+        raise AssertionError(self.log())
 
 
 def inventory(host: spec.Host, **ssh: object) -> spec.Inventory:

@@ -12,6 +12,7 @@ import pytest
 from sshd import Asked, Server, both, inventory, keygen, public, running
 
 from bootstrap import spec
+from bootstrap.connections import connected
 from bootstrap.errors import (
     AlgorithmsRefused,
     AuthenticationRefused,
@@ -21,6 +22,7 @@ from bootstrap.errors import (
     HostKeyRefused,
     Unreachable,
 )
+from bootstrap.parallel import Stopped, stoppable
 from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.ssh import JumpHosts, connect
 from tests.tcpproxy import Proxy
@@ -71,6 +73,23 @@ def test_f9_connections_dropped_before_the_banner_are_tried_again(server: Server
     with Proxy(server.port, drop_first=2) as proxy:
         assert run_once(through(proxy, server)) == b"done\n"
         assert proxy.accepted == 3
+
+
+@both
+def test_what_is_connected_is_closed_where_a_run_ends_while_others_connect(tmp_path: Path) -> None:
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent, running(tmp_path / "sshd") as server:
+        other = server.host(port=silent.getsockname()[1]).model_copy(update={"name": "m2"})
+        described = inventory(other).model_copy(update={"hosts": (server.host(), other)})
+
+        def end() -> None:
+            server.await_log("Accepted publickey")
+            stop.set()
+
+        threading.Thread(target=end).start()
+        with stoppable(stop), pytest.raises(Stopped), connected(described, described.hosts):
+            pass
+        server.await_log("Accepted publickey.*(Connection closed|Disconnected from) ")
 
 
 @pytest.mark.parametrize(
