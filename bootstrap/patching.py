@@ -197,6 +197,8 @@ def _merged(base: list[Any], patch: list[Any], shape: Shape, path: Path) -> list
         for item in [*base, *(_plain(item, path) for item in patch)]:
             joined += [] if _among(item, joined) else [item]
         return _ordered(joined, patch, base, "")
+    if not all(isinstance(there, Mapping) for there in base):
+        raise PatchFailed(path, f"{path[-1]} has an entry that is no mapping, from a patch before this one")
     kept = list(base)
     wanted: list[dict[str, Any]] = []
     for index, item in enumerate(patch):

@@ -225,9 +225,10 @@ def test_directives_delete_replace_retain_and_order() -> None:
         (pod(tolerations=[{"$patch": "replace"}]), ("spec", "tolerations", 0, "$patch"), "has nothing to work on"),
         ({"spec": {"$setElementOrder/tolerations": []}}, ("spec", "$setElementOrder/tolerations"), "not a list that"),
         ({"spec": {"$retainKeys": "x"}}, ("spec", "$retainKeys"), "a list must stand here"),
+        (pod(volumes=[{"name": "a"}]), ("spec", "volumes"), "volumes has an entry that is no mapping"),
     ],
 )
 def test_a_strategic_patch_that_does_not_fit_says_where_and_why(patch: Any, path: Any, what: str) -> None:
-    failed = refused("strategic", patch, pod(hostNetwork=True, tolerations=[]))
+    failed = refused("strategic", patch, pod(hostNetwork=True, tolerations=[], volumes=["x"]))
     assert failed.path[: len(path)] == path
     assert what in failed.what
