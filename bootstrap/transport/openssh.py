@@ -195,8 +195,8 @@ class OpenSsh:
 
     @contextmanager
     def _in_turn(self, login: Login) -> Iterator[None]:
-        """Let logins with a token, which wants to be touched for each, be one at a time."""
-        if any(map(_is_on_token, identity_files(login))):
+        """Let logins with a token be one at a time: it may want to be touched for each, or bear no two at once."""
+        if login.pkcs11 or any(map(_is_on_token, identity_files(login))):
             with self._token:
                 yield
         else:

@@ -50,7 +50,8 @@ class Login:
     the keys. `agent` is where the agent listens, empty for none. `known_as` is the name to look for in
     `known_hosts_files`; `accept_new` says to add a server's key to the first of them where nothing is known of it, and
     `pin` is the key that it must have whatever they say. `jumps` are the servers to go through, in order.
-    `proxy_command` is a command whose standard input and output are the way to the server.
+    `proxy_command` is a command whose standard input and output are the way to the server. `pkcs11` says that keys are
+    taken from a token by a library of the user's (PKCS11Provider), as `backend` openssh alone can.
     """
 
     alias: str
@@ -70,6 +71,7 @@ class Login:
     hash_known_hosts: bool = False
     proxy_command: str = ""
     backend: spec.SshBackend = "paramiko"
+    pkcs11: bool = False
     jumps: tuple[Login, ...] = ()
 
     @property
@@ -201,6 +203,7 @@ def _login(
         hash_known_hosts=found.get("hashknownhosts") == "yes",
         proxy_command=_filled_in(command.replace(_PERCENT, "%"), tokens),
         backend=own.backend or "paramiko",
+        pkcs11=found.get("pkcs11provider", "none") != "none",
         jumps=() if jump == "none" else _jumps(config, jump, own, connect_timeout, depth=depth + 1),
     )
 
