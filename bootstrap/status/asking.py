@@ -10,7 +10,7 @@ from typing import Any
 
 from bootstrap import paths
 from bootstrap.connections import Connections
-from bootstrap.errors import BootstrapError
+from bootstrap.errors import BootstrapError, HostError
 from bootstrap.etcd import asking, members
 from bootstrap.parallel import attempt, pool, settle
 from bootstrap.spec import Inventory
@@ -47,6 +47,9 @@ def look(inventory: Inventory, connections: Connections) -> tuple[ClusterStatus,
         conf = paths.ADMIN_CONF if host.is_control_plane else paths.KUBELET_CONF
         command = shlex.join(["sh", "-s", _KUBECTL, port, conf, *cluster.certificate_paths(host)])
         result = connections.hosts[name].run(command, stdin=script, seconds=SECONDS)
+        if result.status:
+            said = result.stderr.decode(errors="replace").strip() or "nothing"
+            raise HostError(name, f"the machine could not be looked at (status {result.status}); it said: {said}")
         return cluster.machine(name, result.stdout.decode(errors="replace"), now)
 
     enlisted = {host.name for host in inventory.etcd_members}

@@ -13,6 +13,7 @@ import pytest
 from bootstrap import cli, paths, pki
 from bootstrap.spec import Cluster
 from bootstrap.status_commands import WATCH_SECONDS
+from bootstrap.transport.base import Result
 from tests.status.machines import Machines, node, pod
 
 
@@ -78,6 +79,16 @@ def test_a_control_plane_that_is_down_is_named_and_all_others_are_told_of(
     assert rows(told.out, "ETCD")["cp1"][:2] == ["no", "answer"]
     assert told.err.count("cp1: no route to it") == 2  # the warning, and why the command failed
     assert "Warning: cp1: its Node is not Ready" in told.err
+
+
+def test_a_machine_that_cannot_be_looked_at_is_not_told_to_be_well(
+    machines: Machines, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines.held["w1"], "run", lambda *_, **__: Result(2, b"", b"sh: Cannot fork"))
+    assert cli.run(["status"]) != 0
+    told = capsys.readouterr()
+    assert rows(told.out, "HOST")["w1"][1] != "ok"
+    assert "w1: the machine could not be looked at (status 2); it said: sh: Cannot fork" in told.err
 
 
 def test_what_is_wrong_is_said_in_words(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
