@@ -71,7 +71,7 @@ cluster-test: bundle
 
 .PHONY: lab-test
 lab-test: bundle ## run the tests on real machines
-	$(PYTEST) tests/lab
+	@tools/lab-test $(PYTEST)
 
 .PHONY: test
 test: setup-test lint types unit bundle cluster-test lab-test ## run every test, and the recipe of `make cluster`
