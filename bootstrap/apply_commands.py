@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,12 +21,15 @@ from bootstrap.options import (
     SshBackendOption,
     SudoPasswordFile,
     listed,
-    require_together,
 )
 
 if TYPE_CHECKING:
+    from bootstrap.diff import Differences
+    from bootstrap.errors import Problem
+    from bootstrap.events import Listener
     from bootstrap.gather import Request
-    from bootstrap.output import Output
+    from bootstrap.run import Made
+    from bootstrap.spec import Inventory
 
 app = typer.Typer()
 
@@ -51,9 +54,11 @@ def apply(
     was interrupted is finished by running it again. Hosts that the inventory names no more are left to remove.
     """
     from bootstrap.gather import Request
+    from bootstrap.init_commands import Doing, go
 
     request = Request((), listed(ignore_preflight_errors), output.secrets, force=force)
-    _go(
+    go(
+        Doing("apply", lambda read: read.hosts, _make, _look),
         inventory,
         request,
         kubeconfig,
@@ -64,33 +69,16 @@ def apply(
     )
 
 
-def _go(
-    inventory: Path,
-    request: Request,
-    kubeconfig: Path | None,
-    *,
-    output: Output,
-    looking: bool,
-    detailed_exitcode: bool,
-    access: Access,
-) -> None:
-    from bootstrap import inventory as inventories
-    from bootstrap.applying import apply as make
-    from bootstrap.init_commands import hand_over
-    from bootstrap.trial import require_fitting
+def _make(
+    inventory: Inventory, request: Request, listener: Listener, warn: Callable[[Problem], None]
+) -> tuple[Made, dict[str, object]]:
+    from bootstrap import applying
 
-    require_together(looking=looking, detailed_exitcode=detailed_exitcode)
-    read = access.to(inventories.load(inventory))
-    inventories.require_supported(read)
-    require_fitting(read)
-    if looking:
-        from bootstrap import diff
-        from bootstrap.diff_commands import showing
+    applied = applying.apply(inventory, request, listener, warn)
+    return applied.made, {"joined": applied.joined}
 
-        with showing(output, detailed_exitcode=detailed_exitcode) as found:
-            diff.apply(read, request, output.warn, found)
-        return
-    with output.run("apply", read, [host.name for host in read.hosts]) as listener:
-        applied = make(read, request, listener, output.warn)
-    given = hand_over(applied.made.kubeconfig, read.cluster.name, kubeconfig, output)
-    output.result({**given, "joined": applied.joined})
+
+def _look(inventory: Inventory, request: Request, warn: Callable[[Problem], None], found: Differences) -> None:
+    from bootstrap import diff
+
+    diff.apply(inventory, request, warn, found)

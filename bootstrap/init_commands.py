@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -31,10 +32,41 @@ from bootstrap.options import (
 )
 
 if TYPE_CHECKING:
+    from bootstrap.diff import Differences
+    from bootstrap.errors import Problem
+    from bootstrap.events import Listener
     from bootstrap.gather import Request
     from bootstrap.output import Output
+    from bootstrap.run import Made
+    from bootstrap.spec import Host, Inventory
 
 app = typer.Typer()
+
+
+class Doing(NamedTuple):
+    """A command that makes a control plane: its hosts, how they are worked on, and how they are only looked at.
+
+    `make` gives what is left with the operator, and what else the result tells.
+    """
+
+    name: str
+    hosts: Callable[[Inventory], Sequence[Host]]
+    make: Callable[[Inventory, Request, Listener, Callable[[Problem], None]], tuple[Made, dict[str, object]]]
+    look: Callable[[Inventory, Request, Callable[[Problem], None], Differences], None]
+
+
+def _make(
+    inventory: Inventory, request: Request, listener: Listener, warn: Callable[[Problem], None]
+) -> tuple[Made, dict[str, object]]:
+    from bootstrap import run
+
+    return run.init(inventory, request, listener, warn), {}
+
+
+def _look(inventory: Inventory, request: Request, warn: Callable[[Problem], None], found: Differences) -> None:
+    from bootstrap import diff
+
+    diff.init(inventory, request, warn, found)
 
 
 @app.callback(invoke_without_command=True)
@@ -72,7 +104,8 @@ def init(
         limit=listed(limit),
         force=force,
     )
-    _go(
+    go(
+        Doing("init", lambda read: read.formed, _make, _look),
         inventory,
         request,
         kubeconfig,
@@ -113,7 +146,8 @@ def phase(
         limit=listed(limit),
         force=force,
     )
-    _go(
+    go(
+        Doing("init", lambda read: read.formed, _make, _look),
         inventory,
         request,
         kubeconfig,
@@ -124,7 +158,8 @@ def phase(
     )
 
 
-def _go(
+def go(
+    doing: Doing,
     inventory: Path,
     request: Request,
     kubeconfig: Path | None,
@@ -134,8 +169,8 @@ def _go(
     detailed_exitcode: bool,
     access: Access,
 ) -> None:
+    """Make a control plane, with what else `doing` makes, or look what would be made, and give the result."""
     from bootstrap import inventory as inventories
-    from bootstrap.run import init as make
     from bootstrap.trial import require_fitting
 
     require_together(looking=looking, detailed_exitcode=detailed_exitcode)
@@ -143,25 +178,24 @@ def _go(
     inventories.require_supported(read)
     require_fitting(read)
     if looking:
-        from bootstrap import diff
         from bootstrap.diff_commands import showing
 
         with showing(output, detailed_exitcode=detailed_exitcode) as found:
-            diff.init(read, request, output.warn, found)
+            doing.look(read, request, output.warn, found)
         return
-    hosts = [host.name for host in read.formed]
-    with output.run("init", read, hosts) as listener:
-        made = make(read, request, listener, output.warn)
-    output.result(hand_over(made.kubeconfig, read.cluster.name, kubeconfig, output))
+    hosts = [host.name for host in doing.hosts(read)]
+    with output.run(doing.name, read, hosts) as listener:
+        made, more = doing.make(read, request, listener, output.warn)
+    output.result({**_handed_over(made, read.cluster.name, kubeconfig, output), **more})
 
 
-def hand_over(made: bytes, cluster: str, path: Path | None, output: Output) -> dict[str, object]:
+def _handed_over(made: Made, cluster: str, path: Path | None, output: Output) -> dict[str, object]:
     """Write the admin's kubeconfig, where one was made, and give what a result says of it."""
     from bootstrap import userfiles
 
-    if not made:
+    if not made.kubeconfig:
         return {"kubeconfig": "", "changed": False}
     path = path or userfiles.kubeconfig_path(cluster, os.environ)
-    written = userfiles.write(path, made)
+    written = userfiles.write(path, made.kubeconfig)
     output.note(f"The admin's kubeconfig {'is now' if written else 'is'} at {path}: export KUBECONFIG={path}")
     return {"kubeconfig": str(path), "changed": written}
