@@ -157,9 +157,9 @@ def _controllers(pod: Json) -> list[Json]:
     return [owner for owner in pod["metadata"].get("ownerReferences") or [] if owner.get("controller")]
 
 
-def is_ready(node: Json | None) -> bool:
-    """Say whether there is such a Node, and it is Ready."""
-    conditions = (node or {}).get("status", {}).get("conditions") or []
+def is_ready(found: Json | None) -> bool:
+    """Say whether there is such a Node or Pod, and it is Ready."""
+    conditions = (found or {}).get("status", {}).get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 

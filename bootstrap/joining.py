@@ -19,6 +19,7 @@ import yaml
 from bootstrap import ca_directory, discovery, kubeconfig, lock, paths, phases, plan, removed, run, tokens
 from bootstrap.api import Api
 from bootstrap.connections import Connections, connected
+from bootstrap.departure import is_ready
 from bootstrap.errors import BootstrapError, ConfigError, HostError, HostsFailed, Problem, words
 from bootstrap.events import Listener, Waiting
 from bootstrap.execute import Means
@@ -316,13 +317,10 @@ def _strangers(api: Api, nodes: Sequence[Node], ca: bytes) -> dict[str, Bootstra
     for node in nodes:
         if node.name not in wrong and not _has_joined(node):
             live = api.get_object("v1", "Node", node.name)
-            status = (live or {}).get("status", {})
-            conditions = status.get("conditions", [])
+            info = (live or {}).get("status", {}).get("nodeInfo", {})
             # A running kubelet that lost the file of its certificate has it in memory still.
-            itself = node.facts.machine and node.facts.machine == status.get("nodeInfo", {}).get("machineID")
-            if not itself and any(
-                condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
-            ):
+            itself = node.facts.machine and node.facts.machine == info.get("machineID")
+            if not itself and is_ready(live):
                 wrong[node.name] = HostError(
                     node.name,
                     "a Node of this name is in the cluster and Ready, and this machine is not it: "

@@ -18,6 +18,7 @@ from bootstrap.adopting.refusal import mistake
 from bootstrap.adopting.settings import common, overlay
 from bootstrap.adopting.standing import Standing, ask
 from bootstrap.connections import connected
+from bootstrap.departure import is_ready
 from bootstrap.errors import AdoptionRefused, Problem
 from bootstrap.importing.draft import Draft, arguments, taints
 from bootstrap.phases import addons, kubelet, marks, runtime, static_pods
@@ -494,10 +495,5 @@ def _tell(draft: Draft, member: _Member) -> None:
     if machine.own_kubelet_flags:
         named = ", ".join(f"--{name}" for name, _ in machine.own_kubelet_flags)
         draft.note(machine.name, f"{seen.OWN_FLAGS} gives its kubelet {named}: it stays, and no new host gets it")
-    if not _is_ready(member.node):
+    if not is_ready(member.node):
         draft.note(machine.name, f"its Node {member.name} is not Ready")
-
-
-def _is_ready(node: Json) -> bool:
-    conditions = node.get("status", {}).get("conditions") or []
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -12,6 +12,7 @@ from typing import Any
 from cryptography import x509
 
 from bootstrap import paths
+from bootstrap.departure import is_ready
 from bootstrap.spec import Host, Inventory
 from bootstrap.verify.asking import valid
 
@@ -156,11 +157,9 @@ def hosts(
 def components(pods: Mapping[str, Any], *workloads: Mapping[str, Any]) -> Iterator[Component]:
     """Read the static Pods of the control plane, and lists of DaemonSets and Deployments."""
     for pod in pods["items"]:
-        status = pod.get("status", {})
-        ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
         labels = pod["metadata"].get("labels", {})
         name = labels.get("component", pod["metadata"]["name"])
-        yield Component(name, pod["spec"].get("nodeName", ""), int(ready), 1, _version(pod["spec"]))
+        yield Component(name, pod["spec"].get("nodeName", ""), int(is_ready(pod)), 1, _version(pod["spec"]))
     for workload in (each for some in workloads for each in some["items"]):
         status = workload.get("status", {})
         ready = status.get("numberReady", status.get("readyReplicas", 0))
@@ -240,12 +239,11 @@ def _node(node: Mapping[str, Any] | None, *, asked: bool) -> tuple[str, str, str
     if node is None:
         return "missing" if asked else "unknown", "", "", ""
     status = node.get("status", {})
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
     info = status.get("nodeInfo", {})
     internal = [each["address"] for each in status.get("addresses", ()) if each["type"] == "InternalIP"]
     kubelet = info.get("kubeletVersion", "").removeprefix("v")
     runtime = info.get("containerRuntimeVersion", "").replace("://", " ")
-    return "Ready" if ready else "NotReady", kubelet, runtime, next(iter(internal), "")
+    return "Ready" if is_ready(node) else "NotReady", kubelet, runtime, next(iter(internal), "")
 
 
 def _version(spec: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from bootstrap import paths, spec
+from bootstrap.departure import is_ready
 from bootstrap.transport.base import Host
 
 UNTIL = "kubestrap.io/verify-until"
@@ -86,8 +87,8 @@ class Smoke:
         problems = tuple(self._rollout())
         yield Part("smoke/rollout", problems)
         pods = self._pods()
-        clients = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "client" and _is_ready(pod)]
-        servers = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "server" and _is_ready(pod)]
+        clients = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "client" and is_ready(pod)]
+        servers = [pod for pod in pods if pod["metadata"]["labels"]["app"] == "server" and is_ready(pod)]
         domain = self._inventory.cluster.networking.dns_domain
         by_name = f"server.{self._namespace}.svc.{domain}:80"
         by_address = self._service() if servers else ""
@@ -117,7 +118,7 @@ class Smoke:
             if why:
                 yield f"{what}: {why}"
         for pod in self._pods():
-            if not _is_ready(pod):
+            if not is_ready(pod):
                 yield f"{_on(pod)}: {_why(pod)}"
 
     def _exec(self, pod: Any) -> str:
@@ -256,11 +257,6 @@ def _socket(address: str, port: int) -> str:
 
 def _name(pod: Any) -> str:
     return str(pod["metadata"]["name"])
-
-
-def _is_ready(pod: Any) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _on(pod: Any) -> str:
