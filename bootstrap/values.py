@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+REGISTRY_SERVERS = {"docker.io": "registry-1.docker.io"}
+"""Servers of registries that are not the ones in the names of their images."""
+
 ProblemId = Literal[
     "inventory-address-in-subnet",
     "inventory-alias",

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from bootstrap import paths
 from bootstrap.render import render, to_toml
 from bootstrap.steps import Absent, Command, Directory, File, Step
+from bootstrap.values import REGISTRY_SERVERS
 
 if TYPE_CHECKING:
     from bootstrap.site import Site
 
 MARK = "# Written by kubestrap, from cluster.registries of the inventory.\n"
-_DOCKER_HUB = {"docker.io": "registry-1.docker.io"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def tables(site: Site) -> Mapping[str, Mapping[str, Any]]:
 
     made: dict[str, Mapping[str, Any]] = {}
     for host in hosts:
-        itself = {} if host == "*" else {"server": f"https://{_DOCKER_HUB.get(host, host)}", **server(host)}
+        itself = {} if host == "*" else {"server": f"https://{REGISTRY_SERVERS.get(host, host)}", **server(host)}
         mirrors = dict(map(mirror, given.mirrors.get(host, ())))
         made[host] = {**itself, **({"host": mirrors} if mirrors else {})}
     return made

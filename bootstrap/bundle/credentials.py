@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.errors import ConfigError
+from bootstrap.values import REGISTRY_SERVERS
 
-_DOCKER_HUB = "registry-1.docker.io"
 _DOCKER_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io")
 
 
@@ -39,7 +39,7 @@ class Credentials:
 
         Raises `ConfigError` where a program of its own holds it.
         """
-        names = (host, *_DOCKER_HUB_KEYS) if host == _DOCKER_HUB else (host,)
+        names = (host, *_DOCKER_HUB_KEYS) if host == REGISTRY_SERVERS["docker.io"] else (host,)
         for name in names:
             if name in self.logins:
                 return self.logins[name]

@@ -22,6 +22,7 @@ from bootstrap.bundle.reader import Progress
 from bootstrap.bundle.registry import Registry
 from bootstrap.bundle.source import take
 from bootstrap.errors import ConfigError
+from bootstrap.values import REGISTRY_SERVERS
 
 _LARGEST_LIST = 1024 * 1024
 _GITHUB = "https://github.com"
@@ -74,15 +75,12 @@ RELEASES = (
 PUBLISHED_TAGS = {"keepalived": "2.0.20"}
 """Tags of images that nobody publishes under the tag that the built one has."""
 
-REGISTRIES = {"docker.io": "registry-1.docker.io"}
-"""Hosts of registries that are not the one in the names of their images."""
-
 
 def hosts() -> Mapping[str, str]:
     """Give the official servers: the address by each host in the table and in the images' names."""
     names = [urlsplit(release.url).netloc for release in RELEASES]
     names += [_host(image) for image in catalog.IMAGES]
-    return {name: f"https://{REGISTRIES.get(name, name)}" for name in names}
+    return {name: f"https://{REGISTRY_SERVERS.get(name, name)}" for name in names}
 
 
 def mirror(url: str, registry: str = "") -> Mapping[str, str]:
