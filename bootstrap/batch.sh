@@ -289,10 +289,12 @@ command() { # seconds unless run stdin
 }
 
 # Asks script $2 again and again until it exits 0 (gives 0) or 2 (gives that), or $1 milliseconds have gone by (gives 1).
+# Where asking takes long it is most often the machine that has much to do: then it pauses as long, up to half a second.
 ask_until() { # milliseconds until
 	begin=$(milliseconds)
 	told=0
-	pause=0.1
+	pause=100 # in milliseconds, of three digits
+	next=0
 	while :; do
 		limited 60 "$2" /dev/null
 		status=$?
@@ -303,8 +305,18 @@ ask_until() { # milliseconds until
 			printf 'wait\t%s\t%s\n' "$i" "$elapsed"
 			told=$elapsed
 		fi
-		sleep "$pause"
-		if [ "$elapsed" -ge 20000 ]; then pause=1; elif [ "$elapsed" -ge 500 ]; then pause=0.2; fi
+		took=$((elapsed - next))
+		if [ "$elapsed" -ge 20000 ]; then
+			pause=999
+		elif [ "$took" -ge 500 ]; then
+			pause=500
+		elif [ "$took" -ge 200 ]; then
+			pause=$took
+		elif [ "$elapsed" -ge 500 ]; then
+			pause=200
+		fi
+		sleep "0.$pause"
+		next=$((elapsed + pause))
 	done
 }
 

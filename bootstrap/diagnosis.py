@@ -31,13 +31,13 @@ _SECRETS = (
 
 
 @lru_cache(_SHARED)
-def until(ask: str, components: tuple[str, ...]) -> str:
+def until(ask: str, components: tuple[str, ...], glance: str = ":") -> str:
     """Give the `until` of a `Wait` for `components`: exits 0 where `ask` (sh) does, and 2 where waiting is in vain.
 
-    `ask` writes why not yet, beginning with the name of the component that does not answer.
+    `ask` writes why not yet, beginning with the name of the component that does not answer. `glance` (sh), which costs
+    next to nothing, exits 1 where `ask` is sure to; then `ask` is run only now and then, as it knows better why.
     """
-    asking = f"said=$({ask}\n) && exit 0\nprintf '%s\\n' \"$said\""
-    return f'{_library(components)}\n{asking}\ndue || exit 1\ndespair "$said"\n'
+    return f"{_library(components)}\nglance() {{\n{glance}\n}}\nask() {{\n{ask}\n}}\nlook\n"
 
 
 @lru_cache(_SHARED)

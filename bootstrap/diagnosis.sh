@@ -66,6 +66,19 @@ due() {
 	echo "${now%.*}" >"$seen.looked"
 }
 
+# One look of a wait: exits 0 where `ask` does, 2 where waiting on is in vain, else 1.
+look() {
+	despairs=
+	said=$(glance) || { due && despairs=yes; } || {
+		printf '%s\n' "$said"
+		exit 1
+	}
+	said=$(ask) && exit 0
+	printf '%s\n' "$said"
+	[ -n "$despairs" ] || due || exit 1
+	despair "$said"
+}
+
 # Who listens on TCP port $1, as in preflight.sh: port, pid, program.
 holders() {
 	awk -v port="$(printf ':%04X' "$1")" '

@@ -326,23 +326,33 @@ def answers(cluster: Cluster, node: Node, shared: Mapping[str, Any] | None = Non
 def answer(name: str, url: str, how: str) -> str:
     """Give sh that exits 1 where `url` on this machine does not answer kubectl with `how`, and says it of `name`."""
     # kubectl, as it is there while curl may not be; --raw asks just this path.
-    path = url[url.index("/", len("https://")) :]
+    path = _path(url)
     asked = f"{KUBECTL} {how} --server {url.removesuffix(path)} --request-timeout 5s get --raw {path}"
-    # As long as nothing listens there, kubectl would only take the processors from what is being started.
-    port = int(url.removesuffix(path).rpartition(":")[2])
-    listens = f"grep -q -s ':{port:04X} [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6"
     return f"""
-{listens} || {{ echo "{name} does not answer {path}: nothing listens on port {port}"; exit 1; }}
+{listens(name, url)}
 answer=$({asked} 2>&1) || {{ echo "{name} does not answer {path}: $answer"; exit 1; }}"""
 
 
+def listens(name: str, url: str) -> str:
+    """Give sh that exits 1 where nothing on this machine listens on the port of `url`, and says it of `name`."""
+    # A kubectl would only take the processors from what is being started.
+    path = _path(url)
+    port = int(url.removesuffix(path).rpartition(":")[2])
+    held = f"grep -q -s ':{port:04X} [0-9A-F]*:0000 0A' /proc/net/tcp /proc/net/tcp6"
+    return f'{held} || {{ echo "{name} does not answer {path}: nothing listens on port {port}"; exit 1; }}'
+
+
+def _path(url: str) -> str:
+    return url[url.index("/", len("https://")) :]
+
+
 def _ready(name: str) -> str:
-    # One kubectl that is told of every change, for two seconds, rather than many of them. With --raw it asks just this,
+    # One kubectl that is told of every change, rather than many of them. With --raw it asks just this,
     # and leaves no cache behind. Each answer is JSON on one line.
-    path = f"/api/v1/nodes?fieldSelector=metadata.name%3D{name}&watch=true&timeoutSeconds=2"
+    path = f"/api/v1/nodes?fieldSelector=metadata.name%3D{name}&watch=true&timeoutSeconds=5"
     return f"""
 {{
-    {KUBECTL} --kubeconfig {paths.KUBELET_CONF} --request-timeout 5s get --raw '{path}' 2>&1 &
+    {KUBECTL} --kubeconfig {paths.KUBELET_CONF} --request-timeout 10s get --raw '{path}' 2>&1 &
     echo $! >"$0.pid"
     wait
 }} | {{

@@ -43,7 +43,7 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     virtual = site.cluster.virtual_address if node.host.is_control_plane else ""
     yield Wait(
         f"{'etcd' if node.host.is_etcd else 'the control plane'} to answer and to run steadily",
-        until=diagnosis.until(_serves(site, node), components),
+        until=diagnosis.until(_serves(site, node), components, _glance(site, node)),
         seconds=seconds(timeouts.control_plane_component_health_check),
         explain=diagnosis.explain(components),
         evidence=True,
@@ -85,6 +85,25 @@ def _serves(site: Site, node: Node) -> str:
     return "\n".join([kubelet.CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
 
 
+def _glance(site: Site, node: Node) -> str:
+    # Each program that is started, above all kubectl, takes time from what is waited for. All but the API server
+    # answer as soon as they have run for a while.
+    pods = [static_pods.as_patched(site, node, pod) for pod in static_pods.pods(site, node)]
+    latest = "\n".join(_answers_pod(pod) for pod in pods if pod.name == static_pods.APISERVER)
+    ports = "\n".join(kubelet.listens(pod.name, _url(pod)) for pod in pods)
+    return f"""
+{ports}
+changing=$(for component in $components; do
+    for link in "$logs/containers/$component-"*"_kube-system_$component-"*.log; do
+        id=${{link%.log}}
+        echo "$cri/${{id##*-}}/status"
+    done
+done)
+changing=$(find $changing -newermt '-{STEADY_SECONDS} seconds' 2>/dev/null | wc -l)
+[ "$changing" -eq 0 ] || {{ echo "a component was started less than {STEADY_SECONDS} seconds ago"; exit 1; }}
+{latest}"""
+
+
 def _components(site: Site, node: Node) -> tuple[str, ...]:
     return tuple(pod.name for pod in static_pods.pods(site, node))
 
@@ -122,9 +141,13 @@ def answering(site: Site, node: Node, pod: StaticPod, path: str) -> Wait:
     )
 
 
-def _answers_pod(pod: StaticPod, path: str = "") -> str:
+def _url(pod: StaticPod, path: str = "") -> str:
     paths_asked = {static_pods.SCHEDULER: "/livez", static_pods.CONTROLLER_MANAGER: "/healthz"}
-    url = pod.probes.url(path or paths_asked.get(pod.name, "/readyz"))
+    return pod.probes.url(path or paths_asked.get(pod.name, "/readyz"))
+
+
+def _answers_pod(pod: StaticPod, path: str = "") -> str:
+    url = _url(pod, path)
     if url.startswith("http://"):
         return kubelet.answer(pod.name, url, "--kubeconfig /dev/null")
     # With no credentials kubectl would ask for a user. As in kubeadm, it is only on the machine itself that who

@@ -42,7 +42,7 @@ def test_every_component_is_asked_where_kubeadm_asks_it() -> None:
         "--server https://127.0.0.1:10257 --request-timeout 5s get --raw /healthz",
         "--server https://127.0.0.1:10259 --request-timeout 5s get --raw /livez",
     ]
-    assert [until.index(each) for each in asked] == sorted(until.index(each) for each in asked)
+    assert [until.rindex(each) for each in asked] == sorted(until.rindex(each) for each in asked)
 
 
 def test_only_on_the_machine_itself_is_a_certificate_not_checked() -> None:
@@ -113,6 +113,11 @@ def ask(machine: Path, *, seconds: int = 3) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", str(machine / "until")], capture_output=True, text=True, check=False)
 
 
+def looked_just_now(machine: Path) -> None:
+    """Have the machine keep in mind that what is at fault has been looked for."""
+    (machine / "until.seen.looked").write_text(Path("/proc/uptime").read_text().partition(".")[0])
+
+
 def test_a_control_plane_that_has_run_for_long_is_steady_at_once(machine: Path) -> None:
     done = ask(machine)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -153,6 +158,11 @@ def test_a_component_that_still_runs_from_its_former_manifest_is_not_yet_what_is
     assert done.returncode == 1
     assert done.stdout.startswith("kube-scheduler does not run from its manifest of ")
     runs(machine, "kube-scheduler", "new")
+    looked_just_now(machine)
+    assert ask(machine).stdout == "a component was started less than 3 seconds ago\n"
+    for container in ("ended", "new"):
+        aged(machine / "cri" / container / "status", wait_control_plane.STEADY_SECONDS)
+    changed(machine, "kube-scheduler", seconds=wait_control_plane.STEADY_SECONDS + 1)
     done = ask(machine)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -175,6 +185,15 @@ def test_a_component_whose_port_nobody_holds_is_named_and_not_asked(machine: Pat
     assert done.returncode == 1
     assert done.stdout.startswith(f"{name} does not answer /")
     assert f"nothing listens on port {port}" in done.stdout
+
+
+def test_nothing_is_asked_while_nobody_holds_a_port_but_now_and_then(machine: Path) -> None:
+    (machine / "tcp").write_text((machine / "tcp").read_text().splitlines()[0])
+    (machine / "ill").write_text(f":{PORTS[0]} ")
+    looked_just_now(machine)
+    assert ask(machine).stdout == "kube-apiserver does not answer /readyz: nothing listens on port 6443\n"
+    (machine / "until.seen.looked").unlink()
+    assert ask(machine).stdout == "etcd does not answer /readyz: not ok\n"
 
 
 @pytest.mark.parametrize(("port", "name"), list(zip(PORTS, NAMES, strict=True)))
