@@ -30,9 +30,10 @@ _UNHEEDED = '--(node-labels|register-with-taints)=[^ "]*'
 _LOG = "journalctl --unit kubelet --lines 20 --no-pager --output cat"
 
 
-NOTICED_SECONDS = 20
-"""How long after a manifest's change its Pod may be the former one: kubelets read the folder again that often
-(`fileCheckFrequency`), whatever became of their notices. A manifest that changed in no field keeps its Pod."""
+NOTICED_SECONDS = 60
+"""How long after a manifest's change its Pod may be the former one: kubelets read the folder again every 20 s
+(`fileCheckFrequency`), whatever became of their notices, and give a Pod 30 s to end. A manifest that changed in no
+field keeps its Pod."""
 
 CURRENT = f"""
 for component in $components; do

@@ -159,3 +159,9 @@ def test_f22_what_was_the_only_member_is_rebuilt_as_a_learner_where_its_data_are
     assert {one["ID"] for one in after["members"]} != {one["ID"] for one in before["members"]}
     assert not any(one.get("isLearner") for one in after["members"])
     assert grown.on("cp1", f"{KUBECTL} get --raw /readyz").strip() == "ok"
+
+
+def test_a_proxy_ends_as_soon_as_it_is_told_to(grown: Cluster) -> None:
+    # A watch of the kubelet's goes through it. One that is not heeded is killed after 30 s, in which nothing is changed.
+    told = "proxy=$(pgrep -o -x haproxy) && kill -TERM $proxy && timeout 10 tail --pid $proxy --follow /dev/null"
+    grown.on("worker1", told)
