@@ -26,7 +26,7 @@ __all__ = ["JumpHosts", "Keyring", "connect"]
 
 _STDERR_KEPT = 64 * 1024
 _NOISE_KEPT = 64 * 1024
-_PACKET = 32 * 1024
+_PACKET = 32 * 1024 - 64  # as much as paramiko puts into one packet for OpenSSH: a piece of 32 KiB took two
 _IDLE = 0.1  # seconds until an input that has nothing yet is asked again
 _SUDO_SECONDS = 60.0  # until sudo has judged a password; PAM may ask other machines
 

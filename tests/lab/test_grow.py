@@ -162,6 +162,6 @@ def test_f22_what_was_the_only_member_is_rebuilt_as_a_learner_where_its_data_are
 
 
 def test_a_proxy_ends_as_soon_as_it_is_told_to(grown: Cluster) -> None:
-    # A watch of the kubelet's goes through it. One that is not heeded is killed after 30 s, in which nothing is changed.
+    # A watch of the kubelet's goes through it. Who does not heed it is killed after 30 s, until when nothing changes.
     told = "proxy=$(pgrep -o -x haproxy) && kill -TERM $proxy && timeout 10 tail --pid $proxy --follow /dev/null"
     grown.on("worker1", told)
