@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from bootstrap import diagnosis, paths
 from bootstrap.phases import kubelet
 from bootstrap.plan import Phase
 from bootstrap.render import render
-from bootstrap.steps import Absent, Directory, File, Step, Wait
+from bootstrap.steps import Absent, Command, Directory, File, Step, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
@@ -25,7 +24,24 @@ ADDRESS = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the virtual address is on one host today and on another tomorrow
 HEALTH = "127.0.0.1:8404"
 """Where the proxy of a control-plane host says whether the host's own API server is ready."""
-CONFIG = f"{paths.KUBERNETES}/{NAME}.cfg"
+FOLDER = f"{paths.KUBERNETES}/{NAME}"
+CONFIG = f"{FOLDER}/haproxy.cfg"
+_READ = f"{paths.STATE}/proxy-read"
+"""Newer than the configuration where the proxy was told to read it after its last change."""
+_RUNNING = f"""
+changed=$(date -r {CONFIG} +%s%N) || exit 0
+former=
+for link in /var/log/containers/{NAME}-*_kube-system_{NAME}-*.log; do
+    id=${{link%.log}}
+    status=/var/lib/containerd/io.containerd.grpc.v1.cri/containers/${{id##*-}}/status
+    set -- $(sed -n -E 's/.*"Pid":([0-9]+),"CreatedAt":([0-9]+),.*"FinishedAt":0,.*/\\1 \\2/p' "$status" 2>/dev/null)
+    if [ $# -eq 2 ] && [ "$2" -lt "$changed" ]; then former="$former $1"; fi
+done
+"""
+"""sh that finds the processes of proxies which were there before their configuration was changed."""
+IS_READ = f"""{_RUNNING}
+[ -z "$former" ] || [ {_READ} -nt {CONFIG} ]"""
+"""sh that exits 1 where the proxy that runs has not been told of its configuration's last change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,7 @@ class Manifest:
     privileged_port: bool
     ca: str
     name: str = NAME
+    folder: str = FOLDER
     config: str = CONFIG
 
 
@@ -77,17 +94,23 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
         yield Absent(CONFIG)
         return
     yield from files(site, configuration(site))
+    yield Command(
+        f"{NAME} to have read its configuration",
+        unless=IS_READ,
+        # A Pod that is made anew takes ten seconds and more, in which the kubelet and kube-proxy have no API server.
+        run=f"{_RUNNING}\nset -e\nkill -USR2 $former\ntouch {_READ}",
+    )
 
 
-def files(site: Site, config: str) -> Iterator[Step]:
-    """Run a proxy with such a configuration."""
+def files(site: Site, config: str, checksum: str = "") -> Iterator[Step]:
+    """Run a proxy with such a configuration. With a `checksum` another configuration makes another Pod."""
     yield Directory(paths.KUBERNETES)
+    yield Directory(FOLDER)
     yield File(CONFIG, config.encode())
     yield Directory(paths.MANIFESTS, mode=0o700)
     view = Manifest(
         image=site.image("haproxy"),
-        # Another configuration, and the kubelet starts another Pod.
-        checksum=sha256(config.encode()).hexdigest(),
+        checksum=checksum,
         privileged_port=site.cluster.endpoint.port < 1024,
         ca=f"{paths.PKI}/ca.crt",
     )

@@ -67,11 +67,17 @@ def steps(site: Site, node: Node) -> Iterator[Step]:
     if endpoint.kind != "vip":
         yield from map(Absent, FILES)
         return
-    yield from local_proxy.files(site, local_proxy.configuration_beside(site, node))
+    # Another host holds the address meanwhile. What a host goes back to when it does not get well is a former Pod, too.
+    proxied = local_proxy.configuration_beside(site, node)
+    yield from local_proxy.files(site, proxied, _checksum(proxied))
     config = configuration(site, node, endpoint)
     yield File(paths.VIP_CONFIG, config.encode())
-    view = Manifest(site.image("keepalived"), sha256(config.encode()).hexdigest())
+    view = Manifest(site.image("keepalived"), _checksum(config))
     yield File(paths.VIP_MANIFEST, render("vip/pod.yaml.j2", view).encode(), mode=0o600)
+
+
+def _checksum(config: str) -> str:
+    return sha256(config.encode()).hexdigest()
 
 
 def configuration(site: Site, node: Node, endpoint: VipEndpoint) -> str:

@@ -428,6 +428,8 @@ def local_proxy(machine: Machine, subject: Subject) -> Iterator[str]:
             yield f"{proxy.CONFIG} has {known[name]} for {name}, whose address is {address}: {mend}"
     if not running(machine, proxy.NAME):
         yield f"no container of {proxy.NAME} runs"
+    if machine.run(proxy.IS_READ).rc:
+        yield f"{proxy.NAME} has not read {proxy.CONFIG} since it was changed: {mend}"
 
 
 def resolver(machine: Machine, _: Subject) -> Iterator[str]:

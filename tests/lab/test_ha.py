@@ -76,10 +76,19 @@ def test_a_second_run_changes_nothing(trio: Cluster) -> None:
 
 
 def test_a_stale_proxy_is_told_and_brought_up_to_date(trio: Cluster) -> None:
-    trio.on("worker1", "sed -i '/server cp3/d' /etc/kubernetes/kubestrap-proxy.cfg")
-    assert "lacks cp3" in trio.kubestrap("verify", "--only", "local-proxy", status=1).stdout
+    config = "/etc/kubernetes/kubestrap-proxy/haproxy.cfg"
+    trio.on("worker1", f"sed -i '/server cp3/d' {config}")
+    told = trio.kubestrap("verify", "--only", "local-proxy", status=1).stdout
+    assert f"{config} lacks cp3" in told
+    assert "kubestrap-proxy has not read" in told
+    before = trio.containers("worker1")
+    asking = f"until [ -e /root/enough ]; do {ASK} >/dev/null || echo none; done >/root/gaps 2>&1"
+    trio.on("worker1", f"systemd-run --quiet --unit gaps sh -c '{asking}'")
     changed = [line.split(":")[0] for line in changes(trio.kubestrap("join").stderr)]
-    assert changed == ["/etc/kubernetes/kubestrap-proxy.cfg"]
+    trio.on("worker1", "touch /root/enough; while systemctl is-active gaps; do sleep 0.1; done")
+    assert changed == [config, "kubestrap-proxy to have read its configuration"]
+    assert trio.containers("worker1") == before, "it goes on without a gap"
+    assert trio.on("worker1", "cat /root/gaps") == ""
     trio.kubestrap("verify", "--only", "local-proxy")
 
 

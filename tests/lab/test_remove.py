@@ -72,7 +72,7 @@ def test_a_lost_host_goes_only_where_it_is_said_to_be_lost_and_etcd_bears_it(for
 def test_f20_a_lost_control_plane_is_taken_out_and_the_rest_has_nothing_to_complain_of(formed: Cluster) -> None:
     formed.kubestrap("remove", "cp3", "--dead", "--yes")
     assert _nodes(formed) == ["cp1", "cp2", "worker1"]
-    assert "cp3" not in formed.on("worker1", "cat /etc/kubernetes/kubestrap-proxy.cfg")
+    assert "cp3" not in formed.on("worker1", "cat /etc/kubernetes/kubestrap-proxy/haproxy.cfg")
     again = formed.kubestrap("remove", "cp3", "--dead", "--yes").stderr
     assert "cp3: it is gone already" in again
     assert changes(again) == []

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,10 +57,66 @@ def test_the_proxys_files_are_the_golden_ones() -> None:
         same_as_golden(f"ha/{step.path.rpartition('/')[2]}", step.data.decode())
 
 
-def test_another_list_of_servers_makes_another_pod() -> None:
+def test_another_list_of_servers_makes_no_other_pod() -> None:
     (config, manifest), (other_config, other_manifest) = (tuple(proxy_files(highly_available(n))) for n in (3, 5))
     assert config.data != other_config.data
-    assert manifest.data != other_manifest.data
+    assert manifest.data == other_manifest.data
+
+
+@dataclasses.dataclass
+class Machine:
+    """A machine's folders, and sh as `local-proxy` runs it there."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / local_proxy.CONFIG.lstrip("/")
+
+    def run(self, script: str) -> int:
+        for place in (local_proxy.FOLDER, "/var/log/containers", "/var/lib/containerd", paths.STATE):
+            script = script.replace(place, f"{self.root}{place}")
+        return subprocess.run(["sh", "-c", script], check=False).returncode
+
+    def container(self, name: str, pid: int, *, ended: int = 0) -> None:
+        status = self.root / "var/lib/containerd/io.containerd.grpc.v1.cri/containers" / name / "status"
+        status.parent.mkdir(parents=True)
+        status.write_text(
+            f'{{"Version":"v1","Pid":{pid},"CreatedAt":{time.time_ns()},"StartedAt":2,"FinishedAt":{ended},"ExitCode":0}}'
+        )
+        link = self.root / f"var/log/containers/kubestrap-proxy-w_kube-system_kubestrap-proxy-{name}.log"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("nowhere")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.config.parent.mkdir(parents=True)
+    made.config.write_text("one")
+    (tmp_path / paths.STATE.lstrip("/")).mkdir(parents=True)
+    return made
+
+
+def test_a_proxy_is_told_of_a_changed_configuration_once_and_goes_on(machine: Machine) -> None:
+    described = highly_available(3)
+    (reading,) = (step for step in local_proxy.steps(described, described.nodes[-1]) if isinstance(step, Command))
+    assert machine.run(reading.unless) == 0, "none runs yet"
+    trap = "trap 'echo told' USR2; echo; while :; do sleep 0.05; done"
+    with subprocess.Popen(["sh", "-c", trap], stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdout
+        proxy.stdout.readline()
+        machine.container("ended", 1, ended=3)
+        machine.container("live", proxy.pid)
+        assert machine.run(reading.unless) == 0, "it was made after its configuration"
+        machine.config.write_text("another")
+        assert machine.run(reading.unless) == 1
+        assert machine.run(reading.run) == 0
+        assert proxy.stdout.readline() == "told\n"
+        assert machine.run(reading.unless) == 0
+        machine.config.write_text("a third")
+        assert machine.run(reading.unless) == 1
+        proxy.kill()
 
 
 def test_a_port_that_needs_root_is_bound_by_root() -> None:

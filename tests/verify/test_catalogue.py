@@ -132,11 +132,11 @@ def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
     inventory = Inventory.model_validate({"hosts": [*masters, worker]})
     asked = Subject(inventory.hosts[-1], inventory, builders.contents())
     stale = "    server m1 192.0.2.1:6443\n    server m2 192.0.2.9:6443\n    server old 192.0.2.8:6443\n"
-    found = list(on_machines.local_proxy(Answering([stale, "c1 1 RUNNING\n", "c1\n"]), asked))
+    found = list(on_machines.local_proxy(Answering([stale, "c1 1 RUNNING\n", "c1\n", ""]), asked))
     assert [text.split(": run")[0] for text in found] == [
-        "/etc/kubernetes/kubestrap-proxy.cfg lacks m3",
-        "/etc/kubernetes/kubestrap-proxy.cfg names old, of which there is none",
-        "/etc/kubernetes/kubestrap-proxy.cfg has 192.0.2.9:6443 for m2, whose address is 192.0.2.2",
+        "/etc/kubernetes/kubestrap-proxy/haproxy.cfg lacks m3",
+        "/etc/kubernetes/kubestrap-proxy/haproxy.cfg names old, of which there is none",
+        "/etc/kubernetes/kubestrap-proxy/haproxy.cfg has 192.0.2.9:6443 for m2, whose address is 192.0.2.2",
     ]
     assert list(on_machines.local_proxy(Answering([]), subject())) == []
 
