@@ -150,8 +150,8 @@ def compile_steps(steps: Sequence[HostStep]) -> bytes:
 
 
 def compile_needs(steps: Sequence[HostStep]) -> bytes | None:
-    """Give the tar that asks which blobs `steps` lack, or None where they use none."""
-    using = [step for step in steps if isinstance(step, Binary | Image)]
+    """Give the tar that asks which blobs `steps` lack, or None where they use none that is sent."""
+    using = [step for step in steps if isinstance(step, Binary | Image) and step.server is None]
     return _compile(using, _asking, "batch.sh", []) if using else None
 
 
@@ -201,9 +201,9 @@ def _doing(step: HostStep, content: Callable[[bytes | str], str]) -> str:
         case Absent(path):
             return _call("absent", path)
         case Binary():
-            return _call("binary", *_binary(step))
+            return _call("binary", *_binary(step), *_fetched(step, content))
         case Image():
-            return _call("image", *_image(step))
+            return _call("image", *_image(step), *_fetched(step, content))
         case Unit():
             return _call("unit", *_unit(step))
         case UnitOff(name):
@@ -257,6 +257,12 @@ def _binary(step: Binary) -> tuple[str, ...]:
 
 def _image(step: Image) -> tuple[str, ...]:
     return step.reference, step.target, step.digest, str(step.size)
+
+
+def _fetched(step: Binary | Image, content: Callable[[bytes | str], str]) -> tuple[str, ...]:
+    if step.server is None:
+        return ()
+    return f"{step.server.url}/{step.digest}", content(step.server.ca) if step.server.ca else ""
 
 
 def _unit(step: Unit) -> tuple[str, ...]:

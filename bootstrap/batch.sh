@@ -161,22 +161,68 @@ remember() { # path digest
 need_binary() { binary_is_right "$1" "$2" "$3" "$4" || has_blob "$2" "$3" || printf 'need\t%s\n' "$2"; } # as binary
 need_image() { image_is_right "$1" "$2" || has_blob "$3" "$4" || printf 'need\t%s\n' "$3"; }           # as image
 
-blob() { # digest size
-	has_blob "$1" "$2" || die "the blob $1 is not on the machine; run the command again"
+# Fetches a blob, from where an earlier try ended if the server can do that.
+fetch() { # digest size url ca
+	must mkdir -p -- "$blobs"
+	part=$blobs/$1.part
+	left=$(($(df -P -k -- "$blobs" | awk 'NR == 2 { print $4 }') / 1024))
+	[ "$left" -gt "$(($2 / 1048576))" ] || die "there are $left MiB left for $blobs, and $(($2 / 1048576)) are needed"
+	[ "$(stat -c %s -- "$part" 2>/dev/null || echo 0)" -le "$2" ] || rm -f -- "$part"
+	tries=0
+	until download "$@"; do
+		tries=$((tries + 1))
+		case $ended/$tries in
+		33/*) rm -f -- "$part" ;;                     # curl: the server can send no part of it
+		18/[1-4] | 28/[1-4] | 56/[1-4]) sleep "$tries" ;; # curl: the connection was cut, or too slow
+		*)
+			{ printf '%s could not be fetched: ' "$3" && head -n 3 "$d/error"; } >"$d/why"
+			fail step
+			;;
+		esac
+	done
+	came=$(digest_of "$part")
+	if [ "$came" != "$1" ]; then
+		rm -f -- "$part"
+		die "what came from $3 is not what the bundle has: its SHA-256 is $came"
+	fi
+	must mv -f -- "$part" "$blobs/$1"
+}
+
+download() { # digest size url ca
+	[ "$(stat -c %s -- "$part" 2>/dev/null)" != "$2" ] || return 0
+	if type curl >/dev/null 2>&1; then
+		curl -q -f -s -S -L --proto =http,https --max-redirs 5 --noproxy '*' --connect-timeout 10 --retry 3 \
+			--speed-limit 10240 --speed-time 30 ${4:+--cacert "$d/$4"} -C - -o "$part" -- "$3" 2>"$d/error"
+	elif type wget >/dev/null 2>&1; then
+		wget --no-config -nv --no-proxy --max-redirect 5 --tries 4 --connect-timeout 10 --read-timeout 30 \
+			${4:+--ca-certificate "$d/$4"} -c -O "$part" -- "$3" 2>"$d/error"
+	else
+		die "there is neither curl nor wget, and cluster.bundle.url has machines fetch $3: install one of them"
+	fi
+	ended=$?
+	return "$ended"
+}
+
+blob() { # digest size [url ca]
+	if ! has_blob "$1" "$2"; then
+		[ -n "${3-}" ] || die "the blob $1 is not on the machine; run the command again"
+		fetch "$@"
+		return
+	fi
 	[ "$(digest_of "$blobs/$1")" = "$1" ] || {
 		rm -f -- "$blobs/$1"
 		die "the blob $1 was altered on the machine and is removed; run the command again"
 	}
 }
 
-binary() { # path digest size mode
+binary() { # path digest size mode [url ca]
 	if binary_is_right "$@"; then
 		[ -z "$was_read" ] || remember "$1" "$2"
 		same
 		return
 	fi
 	if [ -d "$1" ] && [ ! -L "$1" ]; then die "$1 is a directory; a file must stand there: move it away"; fi
-	blob "$2" "$3"
+	blob "$2" "$3" "${5-}" "${6-}"
 	how=created
 	if exists "$1"; then how=updated; fi
 	place "$1" "$blobs/$2" "$4"
@@ -185,14 +231,14 @@ binary() { # path digest size mode
 	changed "$how"
 }
 
-image() { # reference target digest size
+image() { # reference target digest size [url ca]
 	if image_is_right "$1" "$2"; then
 		same
 		return
 	fi
 	how=pinned
 	if ! image_is_there "$1" "$2"; then
-		blob "$3" "$4"
+		blob "$3" "$4" "${5-}" "${6-}"
 		must timeout 600 ctr -n k8s.io images import --local "$blobs/$3"
 		how=imported
 	fi

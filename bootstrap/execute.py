@@ -530,6 +530,10 @@ def _limit(steps: Sequence[HostStep]) -> float:
     return 60 + sum(_seconds(step) for step in steps)
 
 
+def _fetching(step: Binary | Image) -> float:
+    return _UPLOAD_SECONDS + step.size / _UPLOAD_BYTES_A_SECOND if step.server else 0.0
+
+
 def _seconds(step: HostStep) -> float:
     match step:
         case Wait(seconds=seconds, fallback=fallback):
@@ -541,10 +545,10 @@ def _seconds(step: HostStep) -> float:
         case Hook(seconds=seconds):
             return seconds + 15
         case Image():
-            return 720
+            return 720 + _fetching(step)
         case Unit():
             return 2 * _STEP_SECONDS
         case Binary():
-            return _STEP_SECONDS
+            return _STEP_SECONDS + _fetching(step)
         case _:
             return 5

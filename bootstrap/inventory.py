@@ -476,18 +476,29 @@ def _registries(
             files["auth_file"] = Logins(file, headers)
     if given.ca_file is not None:
         path = ("cluster", "registries", "caFile")
-        file = resolved(given.ca_file.path, path)
-        try:
-            data = _content(Path(file))
-        except OSError as error:
-            what = f"{shown(given.ca_file.path)} cannot be read: {error.strerror or error}"
-            findings.append(Finding("inventory-bad-path", document.place(path), path, what))
-        else:
-            if b"-----BEGIN CERTIFICATE-----" not in data or b"PRIVATE KEY-----" in data:
-                what = f"{shown(given.ca_file.path)} is no file of certificates alone (PEM)"
-                findings.append(Finding("inventory-bad-path", document.place(path), path, what))
-            files["ca_file"] = LocalFile(file, data)
+        files["ca_file"] = _authorities(given.ca_file, path, resolved, document, findings)
     return given.model_copy(update=files)
+
+
+def _authorities(
+    given: LocalFile,
+    path: yamlfile.Path,
+    resolved: Callable[[str, yamlfile.Path], str],
+    document: Document,
+    findings: list[Finding],
+) -> LocalFile:
+    """Read the file of CAs (PEM) that `given` names; mistakes in it join `findings`."""
+    file = resolved(given.path, path)
+    try:
+        data = _content(Path(file))
+    except OSError as error:
+        what = f"{shown(given.path)} cannot be read: {error.strerror or error}"
+        findings.append(Finding("inventory-bad-path", document.place(path), path, what))
+        return given
+    if b"-----BEGIN CERTIFICATE-----" not in data or b"PRIVATE KEY-----" in data:
+        what = f"{shown(given.path)} is no file of certificates alone (PEM)"
+        findings.append(Finding("inventory-bad-path", document.place(path), path, what))
+    return LocalFile(file, data)
 
 
 def _with_absolute_files(inventory: Inventory, folder: Path, document: Document) -> tuple[Inventory, list[Finding]]:
@@ -513,10 +524,13 @@ def _with_absolute_files(inventory: Inventory, folder: Path, document: Document)
         return {name: resolved(text, (*path, keys[name])) for name, text in files.items() if text is not None}
 
     cluster = inventory.cluster
+    found: dict[str, object] = {}
     if cluster.bundle.path is not None:
-        resolved_path = resolved(cluster.bundle.path, ("cluster", "bundle", "path"))
-        bundle = cluster.bundle.model_copy(update={"path": resolved_path})
-        cluster = cluster.model_copy(update={"bundle": bundle})
+        found["path"] = resolved(cluster.bundle.path, ("cluster", "bundle", "path"))
+    if cluster.bundle.ca_file is not None:
+        place = ("cluster", "bundle", "caFile")
+        found["ca_file"] = _authorities(cluster.bundle.ca_file, place, resolved, document, findings)
+    cluster = cluster.model_copy(update={"bundle": cluster.bundle.model_copy(update=found)})
     if cluster.patches is not None:
         patches = Patches(resolved(cluster.patches.directory, ("cluster", "patches")))
         cluster = cluster.model_copy(update={"patches": patches})

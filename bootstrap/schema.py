@@ -16,6 +16,8 @@ MEANINGS = {
     "Addons.cni": "The Pod network that is installed; with none you install one yourself.",
     "ApiServer.certSANs": "More names and addresses under which the API server is called.",
     "Bundle.path": "The bundle's folder or file.",
+    "Bundle.url": "Where machines fetch a bundle's files themselves: a server that has its folder; else they are sent.",
+    "Bundle.caFile": "CAs (PEM) that signed that server's certificate, where the machines do not know them.",
     "Bundle.platform": "What the cluster's machines are; all are of one kind.",
     "Cluster.caCertificateValidityPeriod": "How long the cluster's CAs are valid.",
     "Cluster.certificateAuthority": "Who holds the keys of the cluster's CAs.",

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from bootstrap.spec import Cluster, Host, runs_etcd
 
+BLOBS = "blobs/sha256"
+"""The folder of a bundle in which its contents are, by their digests."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

@@ -379,9 +379,14 @@ class Addons(Model):
 
 
 class Bundle(Model):
-    """Where the artifacts come from: a bundle's folder or file; by default the cache, where `bundle` puts them."""
+    """Where the artifacts come from: a bundle's folder or file; by default the cache, where `bundle` puts them.
+
+    With a `url`, where a server has the same bundle's folder, machines fetch what they need from there (curl or wget).
+    """
 
     path: LocalPath | None = None
+    url: WebUrl | None = None
+    ca_file: ReadFile | None = None
     platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
 
 

@@ -82,29 +82,44 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """A server that has blobs at `url`/DIGEST (http or https; no login).
+
+    `ca` (PEM) is who signed its certificate; empty where the machine's own CAs know it.
+    """
+
+    url: str
+    ca: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Binary:
     """`path` is the blob `digest` (hex SHA-256) of the bundle, of `size` bytes, with `mode`.
 
-    What was placed by us and has not been touched since is known without reading it.
+    What was placed by us and has not been touched since is known without reading it. The machine fetches the blob from
+    `server`; without one it is sent.
     """
 
     path: str
     digest: str
     size: int
     mode: int = 0o755
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
     """containerd's namespace `k8s.io` holds `reference` with the manifest digest `target` (`sha256:...`), pinned.
 
-    Where it does not, it is imported from the blob `digest` of the bundle, an OCI archive of `size` bytes.
+    Where it does not, it is imported from the blob `digest` of the bundle, an OCI archive of `size` bytes, which the
+    machine fetches from `server`; without one it is sent.
     """
 
     reference: str
     target: str
     digest: str
     size: int
+    server: Server | None = None
 
 
 @dataclass(frozen=True, slots=True)

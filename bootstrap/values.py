@@ -246,14 +246,14 @@ def _web_url(text: str) -> str:
             "inventory-bad-url",
             f"the address of {shown(parts.hostname)} has a login in it",
             "inventories are shown, copied and kept under version control",
-            "take it out; logins for registries are in the file that authFile names",
+            "take it out; registries' logins are in the file that authFile names",
         )
     if bare and (ip_address(parts.hostname or "") or is_dns_name(parts.hostname or "")):
         return text
     raise mistake(
         "inventory-bad-url",
         f"{shown(text)} is not the address of a server",
-        "containerd is told it as it stands",
+        "machines are told it as it stands",
         "write for example https://mirror.example.com:5000",
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bootstrap import diagnosis, paths
 from bootstrap.patching import KUBELET as PATCHED
 from bootstrap.phases.patched import patched
+from bootstrap.phases.runtime import server
 from bootstrap.phases.static_pods import flags
 from bootstrap.render import merge, render, to_yaml
 from bootstrap.steps import Absent, Binary, Command, Directory, Fallback, File, Link, Step, Unit, Wait
@@ -152,7 +153,7 @@ def install_steps(site: Site, node: Node) -> Iterator[Step]:
     """Install the kubelet, its unit and kubectl; it is started later."""
     for binary in site.contents.binaries:
         if binary.path in {KUBELET, KUBECTL}:
-            yield Binary(binary.path, binary.digest, binary.size)
+            yield Binary(binary.path, binary.digest, binary.size, server=server(site))
     yield Directory(paths.KUBELET_DROP_IN.rpartition("/")[0])
     yield File(paths.KUBELET_UNIT, render("kubelet/kubelet.service.j2", UnitFile()).encode())
     unit = UnitFile(bootstrap_kubeconfig="", kubeconfig="") if node.host.is_etcd else UnitFile()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bootstrap import paths
 from bootstrap.phases import registries
 from bootstrap.render import merge, render, to_toml
-from bootstrap.steps import Binary, Command, Directory, File, Image, Step, Unit, Wait
+from bootstrap.site import BLOBS
+from bootstrap.steps import Binary, Command, Directory, File, Image, Server, Step, Unit, Wait
 
 if TYPE_CHECKING:
     from bootstrap.site import Node, Site
@@ -86,13 +87,21 @@ def config(site: Site, host: Host) -> dict[str, Any]:
     return merge(merge(ours, site.cluster.containerd.config), host.containerd.config)
 
 
+def server(site: Site) -> Server | None:
+    """Give the server from which machines fetch what is in the bundle; None where it is sent to them."""
+    given = site.cluster.bundle
+    if given.url is None:
+        return None
+    return Server(f"{given.url.rstrip('/')}/{BLOBS}", given.ca_file.data if given.ca_file else b"")
+
+
 def runtime_steps(site: Site, node: Node) -> Iterator[Step]:
     """Install and start containerd, with runc and the CNI plug-ins."""
     for folder in (paths.CNI_BINARIES, paths.CNI_CONFIG, paths.REGISTRIES):
         yield Directory(folder)
     binaries = [binary for binary in site.contents.binaries if binary.path not in _KUBELET_BINARIES]
     for binary in binaries:
-        yield Binary(binary.path, binary.digest, binary.size)
+        yield Binary(binary.path, binary.digest, binary.size, server=server(site))
     yield File(paths.CONTAINERD_CONFIG, to_toml(config(site, node.host)).encode())
     yield File(paths.CONTAINERD_UNIT, render("runtime/containerd.service.j2", UnitFile()).encode())
     yield from registries.steps(site)
@@ -128,7 +137,7 @@ def images_steps(site: Site, node: Node) -> Iterator[Step]:
     """Import the images that may run on the host, so that none has to be pulled."""
     for name in _images(site, node):
         image = site.contents.image(name)
-        yield Image(image.reference, image.target, image.digest, image.size)
+        yield Image(image.reference, image.target, image.digest, image.size, server(site))
     yield Command(
         "no memory of pulling these images",
         unless=f'{_PULLS}[ -z "$(pulls)" ]',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bootstrap.transport.base import Result
@@ -17,11 +17,15 @@ _IN_OWN_STATE = (
 
 
 class IsolatedHost(LocalHost):
-    """Runs each command in a mount namespace in which `sh` is `shell`: whatever scripts start, they start with it."""
+    """Runs each command in a mount namespace in which `sh` is `shell`: whatever scripts start, they start with it.
 
-    def __init__(self, state: Path, name: str = "localhost", shell: str = "dash") -> None:
+    Programs that the machine `lacks` cannot be run in it.
+    """
+
+    def __init__(self, state: Path, name: str = "localhost", shell: str = "dash", lacks: Sequence[str] = ()) -> None:
         super().__init__(name)
         self._state = state
+        self._hidden = [found for program in lacks if (found := shutil.which(program))]
         program = shutil.which(shell)
         assert program, f"install {shell} (apt-get install {shell})"
         self._shell = program
@@ -34,5 +38,7 @@ class IsolatedHost(LocalHost):
         seconds: float,
         on_line: Callable[[bytes], None] | None = None,
     ) -> Result:
-        inside = shlex.join(["unshare", "-m", "sh", "-c", _IN_OWN_STATE, str(self._state), self._shell, command])
+        hiding = "".join(f"mount --bind /dev/null {shlex.quote(program)} && " for program in self._hidden)
+        words = ["unshare", "-m", "sh", "-c", hiding + _IN_OWN_STATE, str(self._state), self._shell, command]
+        inside = shlex.join(words)
         return super().run(inside, stdin=stdin, seconds=seconds, on_line=on_line)

@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from bootstrap import cli, inventory
+from tests.apiserver import pki
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
@@ -56,6 +57,7 @@ def test_every_inventory_of_the_pages_can_be_used(block: Block, tmp_path: Path) 
     for folder in ("patches", "patches-master1", "hooks"):
         (tmp_path / folder).mkdir()
     (tmp_path / "hooks" / "add-to-load-balancer.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "files-ca.pem").write_bytes(pki("ca.crt"))
     source = block.text
     if "kind" not in shown:
         data = {**HEADER, **ONE_HOST, **shown}

@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from bootstrap.bundle import catalog
+from bootstrap.site import BLOBS as BLOBS
 from bootstrap.site import Artifact, Contents, ImageArtifact
 from bootstrap.spec import Model
 
 NAME = "manifest.json"
-BLOBS = "blobs/sha256"
 LARGEST_BYTES = 4 * 1024 * 1024
 """A manifest above this size is refused unread; ours have 10 KB."""
 

@@ -35,10 +35,14 @@ def changes(stderr: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines, and the folder that holds the inventory and everything that the operator keeps."""
+    """The machines, and the folder that holds the inventory and everything that the operator keeps.
+
+    `within` begins the command line of every run of `kubestrap`.
+    """
 
     lab: Lab
     home: Path
+    within: tuple[str, ...] = ()
 
     @property
     def inventory(self) -> Path:
@@ -76,7 +80,12 @@ class Cluster:
     ) -> subprocess.Popen[str]:
         """Start a command, one of whose streams (its stderr, unless told otherwise) is read while it runs."""
         return subprocess.Popen(
-            [sys.executable, *([] if arguments[0] == "-c" else ["-m", "bootstrap"]), *map(str, arguments)],
+            [
+                *self.within,
+                sys.executable,
+                *([] if arguments[0] == "-c" else ["-m", "bootstrap"]),
+                *map(str, arguments),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -96,7 +105,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run Python as `kubestrap` runs the command."""
         ran = subprocess.run(
-            [sys.executable, *map(str, arguments)],
+            [*self.within, sys.executable, *map(str, arguments)],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from bootstrap import paths
-from bootstrap.phases import kubelet, runtime
+from bootstrap.phases import INIT, kubelet, runtime
+from bootstrap.plan import build
 from bootstrap.site import Node, Site
-from bootstrap.steps import Binary, Command, Image, Unit, Wait
+from bootstrap.steps import Binary, Command, Image, Server, Unit, Wait
 from tests.builders import BINARIES, IMAGES, node, site
 
 CRI = "containerd runs without its CRI plug-in, which the kubelet needs: it is"
@@ -118,3 +119,15 @@ def test_a_kubelet_that_remembers_no_interrupted_pull_goes_on(tmp_path: Path) ->
     (folder / "pulled/interrupted").unlink()
     (folder / "pulling/now").unlink()
     assert subprocess.run(["sh", "-c", unless], check=False).returncode == 0
+
+
+def test_where_a_server_has_the_bundle_every_program_and_image_is_fetched_from_there() -> None:
+    described = site(cluster={"bundle": {"url": "https://files.example.com/kubernetes/"}})
+    steps = [
+        step
+        for task in build(INIT, described, nodes=described.nodes).tasks
+        for step in task.steps
+        if isinstance(step, Binary | Image)
+    ]
+    assert {type(step) for step in steps} == {Binary, Image}
+    assert {step.server for step in steps} == {Server("https://files.example.com/kubernetes/blobs/sha256")}
