@@ -19,14 +19,11 @@ above() { [ -d "${1%/*}" ] || (umask 022 && must mkdir -p -- "${1%/*}") || exit 
 place() {
 	above "$1"
 	new=$(staging "$1")
-	must rm -f -- "$new"
-	cp -- "$2" "$new" 2>"$d/error" || {
+	install -o 0 -g 0 -m "$3" -- "$2" "$new" 2>"$d/error" || {
 		{ printf '%s cannot be written: ' "$1" && said "$d/error"; } >"$d/why"
 		rm -f -- "$new"
 		fail step
 	}
-	must chown 0:0 -- "$new"
-	must chmod "$3" -- "$new"
 	must mv -f -T -- "$new" "$1"
 }
 

@@ -57,12 +57,12 @@ count_exits() {
 }
 ended() { [ -n "$last" ] && [ "$(printf '%s\n' "$last" | cut -d ' ' -f 2)" != 0 ]; }
 
-# Whether to look again. Looking costs the machine far more than asking, while it has a control plane to start.
+# Whether to look again. Looking starts a hundred programs, and the machine has a control plane to start.
 due() {
 	looked=
 	read -r now _ </proc/uptime
 	if [ -f "$seen.looked" ]; then read -r looked <"$seen.looked"; fi
-	if [ -n "$looked" ] && [ "$((${now%.*} - looked))" -lt 2 ]; then return 1; fi
+	if [ -n "$looked" ] && [ "$((${now%.*} - looked))" -lt 4 ]; then return 1; fi
 	echo "${now%.*}" >"$seen.looked"
 }
 

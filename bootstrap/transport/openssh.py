@@ -20,7 +20,14 @@ from bootstrap.transport import known_hosts, mux
 from bootstrap.transport.keyring import Keyring, public_key
 from bootstrap.transport.mux_connection import MuxConnection
 from bootstrap.transport.openssh_config import Login
-from bootstrap.transport.openssh_process import Process, identity_files, private_folder, settings, write_script
+from bootstrap.transport.openssh_process import (
+    Process,
+    find_program,
+    identity_files,
+    private_folder,
+    settings,
+    write_script,
+)
 from bootstrap.transport.questions import Questions
 from bootstrap.transport.session import (
     LOST_AFTER,
@@ -68,6 +75,7 @@ class _Folder:
     """Where the processes of a run have their sockets, and the programs that they start."""
 
     def __init__(self, keyring: Keyring) -> None:
+        self.program = find_program()
         self.path = private_folder()
         self.way = self.path / "way"
         write_script(self.way, mux.__name__)
@@ -91,6 +99,7 @@ class OpenSsh:
         self._lock = threading.Lock()
         self._token = threading.Lock()  # a token answers one login at a time
         self._made: _Folder | None = None
+        self._is_closed = False
         self._count = 0
         self._hops: dict[tuple[Login, ...], _Hop] = {}
 
@@ -102,6 +111,8 @@ class OpenSsh:
         way = self._hop(name, login.jumps) if login.jumps else None
         pin = self._pin(name, login, via)
         with self._lock:
+            if self._is_closed:
+                raise ConnectionLost(name, "the run has ended meanwhile")
             self._made = folder = self._made or _Folder(self._keyring)
         command = ""
         if way:
@@ -146,6 +157,7 @@ class OpenSsh:
             hops = sorted(self._hops.items(), key=lambda item: -len(item[0]))
             self._hops.clear()
             folder, self._made = self._made, None
+            self._is_closed = True
         for _, hop in hops:
             if hop.connection:
                 hop.connection.close()
@@ -191,7 +203,7 @@ class OpenSsh:
             path = folder.path / str(self._count)
         can_ask = folder.questions.can_ask
         lines = settings(login, path, way=way, pin=pin, can_ask=can_ask, lost_after=self._lost_after)
-        return Process(path, login.alias, lines, folder.questions.environment)
+        return Process(folder.program, path, login.alias, lines, folder.questions.environment)
 
     @contextmanager
     def _in_turn(self, login: Login) -> Iterator[None]:

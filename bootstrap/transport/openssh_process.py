@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from bootstrap.transport.openssh_config import Login, config_files
 
 # A socket's path has 104 bytes at most (macOS; 108 on Linux), and ssh adds 17 to it while it makes the socket.
 _LONGEST_FOLDER = 80
+_OLDEST = (8, 5)  # KnownHostsCommand; SSH_ASKPASS_REQUIRE came with 8.4
 _END_SECONDS = 2.0
 _UP = b"kubestrap is logged in\n"
 _PINNED = "kubestrap-pinned"
@@ -32,16 +34,36 @@ _TIED = (
 )
 
 
+def find_program() -> str:
+    """Give the path of the system's ssh. Raises `ConfigError` where there is none, or none that can do what is used."""
+    program = shutil.which("ssh")
+    if not program:
+        raise ConfigError("there is no program `ssh`, which ssh.backend openssh needs: install OpenSSH's client")
+    try:
+        asked = subprocess.run(
+            [program, "-V"], capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
+        said = asked.stderr.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    version = re.match(r"OpenSSH_([0-9]+)\.([0-9]+)", said)
+    if version is None or (int(version[1]), int(version[2])) < _OLDEST:
+        raise ConfigError(
+            f"ssh.backend openssh needs OpenSSH {_OLDEST[0]}.{_OLDEST[1]} or newer, and {program} says of its version: "
+            f"{said.partition(',')[0] or 'nothing'}; update it, or use ssh.backend paramiko"
+        )
+    return program
+
+
 class Process:
     """`ssh` as a master at the socket `path`; beside that lie its configuration, its log, and its standard error.
 
-    `asking` is what its environment needs besides. Raises `ConfigError` where there is no ssh.
+    `program` is ssh itself, and `asking` what its environment needs besides.
     """
 
-    def __init__(self, path: Path, alias: str, settings: Iterable[str], asking: Mapping[str, str]) -> None:
-        program = shutil.which("ssh")
-        if not program:
-            raise ConfigError("there is no program `ssh`, which ssh.backend openssh needs: install OpenSSH's client")
+    def __init__(
+        self, program: str, path: Path, alias: str, settings: Iterable[str], asking: Mapping[str, str]
+    ) -> None:
         self.path = path
         self._log = path.with_suffix(".log")
         self._said = path.with_suffix(".said")

@@ -164,8 +164,8 @@ def test_a_proxy_command_that_fails_is_told_in_its_words(
 
 
 @both
-def test_f9_thirty_hosts_behind_one_jump_host_are_all_reached_with_openssh_defaults(tmp_path: Path) -> None:
-    """One server stands for all hosts, and so drops more connections than thirty of them would."""
+def test_f9_a_hundred_hosts_behind_one_jump_host_are_all_reached_with_openssh_defaults(tmp_path: Path) -> None:
+    """One server stands for all hosts, and so drops more connections than a hundred of them would."""
     everywhere = "ListenAddress 0.0.0.0"
     with running(tmp_path / "bastion") as jump, running(tmp_path / "machines", everywhere) as machines:
         (machines.folder / "authorized_keys").write_text(public(jump.user_key) + "\n")
@@ -177,13 +177,13 @@ def test_f9_thirty_hosts_behind_one_jump_host_are_all_reached_with_openssh_defau
             identity_file=str(jump.user_key), known_hosts_file=str(known), proxy_jump=f"root@127.0.0.1:{jump.port}"
         )
         hosts = tuple(
-            way.model_copy(update={"name": f"m{number}", "address": f"127.0.1.{number}"}) for number in range(1, 31)
+            way.model_copy(update={"name": f"m{number}", "address": f"127.0.1.{number}"}) for number in range(1, 101)
         )
         read = spec.Inventory(hosts=hosts, ssh=spec.Ssh.model_validate({**DEFAULTS, "connect_timeout": "60s"}))
         with connected(read, hosts) as connections:
             assert connections.failures == {}
-            assert len(connections.hosts) == 30
-            assert connections.hosts["m30"].run("echo done", seconds=LIMIT).stdout == b"done\n"
+            assert len(connections.hosts) == 100
+            assert connections.hosts["m100"].run("echo done", seconds=LIMIT).stdout == b"done\n"
 
 
 @both

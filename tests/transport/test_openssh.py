@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from sshd import SSHD, Asked, Server, inventory, needs, processes_with, running
 
-from bootstrap.errors import AlgorithmsRefused, AuthenticationRefused, ConfigError
+from bootstrap.errors import AlgorithmsRefused, AuthenticationRefused, ConfigError, ConnectionLost
 from bootstrap.transport.keyring import Keyring
 from bootstrap.transport.ssh import JumpHosts, connect
 from tests.screen import ROOT, sitting_at
@@ -25,12 +26,13 @@ MODULE = "/usr/lib/softhsm/libsofthsm2.so"
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder in which the folder of a run is made."""
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"ks-test-{os.getpid()}"  # sockets want short names
     folder.mkdir(mode=0o700, exist_ok=True)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -210,6 +212,37 @@ def test_a_machine_without_ssh_is_told_what_to_install(server: Server, monkeypat
     host = server.host(backend="openssh")
     with pytest.raises(ConfigError, match=r"there is no program `ssh`, .*install OpenSSH's client"):
         connect(inventory(host), host)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("OpenSSH_8.4p1 Debian-5, OpenSSL 1.1.1k", "OpenSSH_8.4p1 Debian-5;"),
+        ("OpenSSH_7.9p1, LibreSSL 2.7.3", "OpenSSH_7.9p1;"),
+        ("Dropbear v2022.83", "Dropbear v2022.83;"),
+        ("", "nothing;"),
+    ],
+)
+def test_an_ssh_that_is_too_old_is_told_with_its_version(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/ssh"
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    host = server.host(backend="openssh")
+    with pytest.raises(ConfigError, match=rf"needs OpenSSH 8\.5 or newer, and {program} says of its version: {told}"):
+        connect(inventory(host), host)
+
+
+def test_who_logs_in_after_the_end_of_a_run_leaves_nothing(server: Server, places: Path) -> None:
+    jumps = JumpHosts()
+    jumps.close()
+    host = server.host(backend="openssh")
+    with pytest.raises(ConnectionLost, match="the run has ended"):
+        connect(inventory(host), host, jumps=jumps)
+    assert list(places.iterdir()) == []
 
 
 def test_a_configuration_that_ssh_cannot_read_is_told_in_its_words(server: Server, home: Path) -> None:
