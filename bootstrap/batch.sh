@@ -151,7 +151,7 @@ absent() { # path
 
 remember() { # path digest
 	must mkdir -p -- "$state/placed"
-	memory=$(memory_of "$1")
+	memory_of "$1"
 	printf '%s %s\n' "$2" "$(print_of "$1")" >"$memory.new" && must mv -f -- "$memory.new" "$memory"
 }
 

@@ -55,8 +55,8 @@ exists() { [ -e "$1" ] || [ -L "$1" ]; }
 modes() { stat -c %a:%u:%g -- "$1" 2>/dev/null; }
 
 file_is_right() { [ -f "$1" ] && [ ! -L "$1" ] && cmp -s -- "$2" "$1"; } # path content
-mode_is_right() { [ "$(modes "$1")" = "$2:0:0" ]; }                     # path mode
-link_is_right() { [ "$(readlink -- "$1")" = "$2" ]; }                   # path target
+mode_is_right() { [ "$(stat -c %a:%u:%g -- "$1" 2>/dev/null)" = "$2:0:0" ]; } # path mode
+link_is_right() { [ "$(readlink -- "$1")" = "$2" ]; }                         # path target
 
 # What systemd says of unit $1, for the questions below.
 ask_unit() {
@@ -71,16 +71,26 @@ unit_is_fresh() { [ -f "$1" ] && ! grep -q -v -x -F -f "$1" "$d/uses"; } # stamp
 # What is remembered of a file that we placed, so that it need not be read again: digest, size, time, mode.
 print_of() { stat -c '%s:%Y:%a:%u:%g' -- "$1" 2>/dev/null; }
 
-memory_of() { printf '%s/placed/%s' "$state" "$(printf %s "$1" | tr / _)"; }
+# Sets $memory to where that is. There are many such files, and a program that is started takes a thousandth of a second.
+memory_of() {
+	memory=$state/placed/
+	rest=$1
+	while [ "$rest" != "${rest#*/}" ]; do
+		memory=$memory${rest%%/*}_
+		rest=${rest#*/}
+	done
+	memory=$memory$rest
+}
 digest_of() { sha256sum <"$1" | cut -c 1-64; }
 
 # Whether a binary is right; $was_read tells whether it had to be read for that (yes or nothing).
 binary_is_right() { # path digest size mode
 	was_read=
 	[ -f "$1" ] && [ ! -L "$1" ] || return 1
-	case $(print_of "$1") in "$3":*:"$4":0:0) ;; *) return 1 ;; esac
-	memory=$(memory_of "$1")
-	if [ -f "$memory" ] && [ "$(cat "$memory")" = "$2 $(print_of "$1")" ]; then return 0; fi
+	print=$(print_of "$1")
+	case $print in "$3":*:"$4":0:0) ;; *) return 1 ;; esac
+	memory_of "$1"
+	if [ -f "$memory" ] && IFS= read -r remembered <"$memory" && [ "$remembered" = "$2 $print" ]; then return 0; fi
 	was_read=yes
 	[ "$(digest_of "$1")" = "$2" ]
 }

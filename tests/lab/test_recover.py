@@ -86,6 +86,13 @@ def test_f21_without_a_quorum_writes_are_refused_with_who_is_missing_and_what_to
         assert "`kubestrap etcd recover`" in told
     assert list(members(three)) == ["cp1"]
     assert "client-key-data" in three.kubestrap("kubeconfig").stdout
+    page = three.home / "status.html"
+    shown = three.kubestrap("status", "--output", "json", "--html", page, status=8).stdout
+    (found,) = (line["data"] for line in map(json.loads, shown.splitlines()) if line["event"] == "result")
+    assert {host["name"]: host["reached"] for host in found["hosts"]} == {"cp1": True, "cp2": False, "cp3": False}
+    assert found["hosts"][0]["node"] == "unknown"
+    assert any("no API server is ready" in problem for problem in found["problems"]), found["problems"]
+    assert "no API server is ready" in page.read_text()
 
 
 def test_f21_a_survivor_goes_on_alone_also_after_a_run_that_was_killed(three: Cluster) -> None:
