@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bootstrap import paths
 from bootstrap.errors import PkiProblem, PkiRefused
 from bootstrap.site import Facts, Node
-from bootstrap.spec import Cluster, Host, KeyAlgorithm, runs_etcd
+from bootstrap.spec import Cluster, Host, KeyAlgorithm, LocalEtcd, runs_etcd
 from bootstrap.values import ip_address, seconds
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -83,13 +83,15 @@ def _api_server(cluster: Cluster, node: Node) -> Subject:
         cluster.endpoint_name,
         *((cluster.virtual_address,) if cluster.virtual_address else ()),
         *cluster.api_server.cert_sans,
+        *node.host.api_server.cert_sans,
     )
     return Subject("kube-apiserver", ("server",), names=alternative_names(wanted))
 
 
-def _etcd(extra: Callable[[Cluster], Sequence[str]]) -> Callable[[Cluster, Node], Subject]:
+def _etcd(extra: Callable[[LocalEtcd], Sequence[str]]) -> Callable[[Cluster, Node], Subject]:
     def subject(cluster: Cluster, node: Node) -> Subject:
-        names = alternative_names((node.name, "localhost", node.address, "127.0.0.1", "::1", *extra(cluster)))
+        own = extra(node.host.etcd.local.over(cluster.etcd.local))
+        names = alternative_names((node.name, "localhost", node.address, "127.0.0.1", "::1", *own))
         return Subject(node.name, ("server", "client"), names=names)
 
     return subject
@@ -104,8 +106,8 @@ LEAVES = (
     Leaf("apiserver", "ca", _api_server),
     Leaf("apiserver-kubelet-client", "ca", _client("kube-apiserver-kubelet-client")),
     Leaf("front-proxy-client", "front-proxy-ca", _client("front-proxy-client")),
-    Leaf("etcd/server", "etcd/ca", _etcd(lambda cluster: cluster.etcd.local.server_cert_sans), etcd=True),
-    Leaf("etcd/peer", "etcd/ca", _etcd(lambda cluster: cluster.etcd.local.peer_cert_sans), etcd=True),
+    Leaf("etcd/server", "etcd/ca", _etcd(lambda etcd: etcd.server_cert_sans), etcd=True),
+    Leaf("etcd/peer", "etcd/ca", _etcd(lambda etcd: etcd.peer_cert_sans), etcd=True),
     Leaf("etcd/healthcheck-client", "etcd/ca", _client("kube-etcd-healthcheck-client"), etcd=True),
     Leaf("apiserver-etcd-client", "etcd/ca", _client("kube-apiserver-etcd-client")),
 )

@@ -78,6 +78,8 @@ MEANINGS = {
     "Kubelet.config": "Fields of KubeletConfiguration.",
     "KubeProxy.config": "Fields of KubeProxyConfiguration.",
     "LocalEtcd.dataDir": "Where etcd keeps its data.",
+    "HostLocalEtcd.peerCertSANs": "More names and addresses in this member's certificate for other members.",
+    "HostLocalEtcd.serverCertSANs": "More names and addresses in this member's certificate for clients.",
     "LocalEtcd.peerCertSANs": "More names and addresses in etcd's certificate for other members.",
     "LocalEtcd.serverCertSANs": "More names and addresses in etcd's certificate for clients.",
     "LocalProxyEndpoint.name": "The API server's name; by default api.<cluster name>.<dnsDomain>.",

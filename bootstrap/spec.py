@@ -232,12 +232,16 @@ class HostLocalEtcd(Model):
 
     extra_args: tuple[NamedValue, ...] = ()
     extra_envs: tuple[EnvVar, ...] = ()
+    server_cert_sans: tuple[San, ...] = ()
+    peer_cert_sans: tuple[San, ...] = ()
 
     def over(self, cluster: LocalEtcd) -> LocalEtcd:
         """Give what holds for the host's member: its own settings here, put upon those of all members."""
         own = {
             "extra_args": _upon(cluster.extra_args, self.extra_args),
             "extra_envs": _upon(cluster.extra_envs, self.extra_envs),
+            "server_cert_sans": cluster.server_cert_sans + self.server_cert_sans,
+            "peer_cert_sans": cluster.peer_cert_sans + self.peer_cert_sans,
         }
         return cluster.model_copy(update=own)
 
@@ -519,7 +523,7 @@ class Host(Model):
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     labels: dict[LabelKey, LabelValue] = {}
     taints: tuple[Taint, ...] | None = None
-    api_server: Component = Component()
+    api_server: ApiServer = ApiServer()
     controller_manager: Component = Component()
     scheduler: Component = Component()
     etcd: HostEtcd = HostEtcd()

@@ -182,6 +182,25 @@ def test_etcd_answers_to_its_node_and_to_the_names_given_for_each_port() -> None
     assert names(certificate(files, "etcd/peer.crt")) == ["cp1", "localhost", *addresses, "192.0.2.77"]
 
 
+def test_a_hosts_own_names_are_in_its_certificates_alone() -> None:
+    own = {
+        "apiServer": {"certSANs": ["one.example.com"]},
+        "etcd": {"local": {"serverCertSANs": ["192.0.2.71"], "peerCertSANs": ["192.0.2.72"]}},
+    }
+    first = Host.model_validate({"name": "cp1", "address": "192.0.2.11", "roles": ["control-plane"], **own})
+    cluster = Cluster(api_server=ApiServer(cert_sans=("all.example.com",)))
+    made = pki.complete(cluster, [Node(first, "192.0.2.11", Facts()), node("cp2", "192.0.2.12")], NOW)
+    for place, name in (
+        ("apiserver.crt", "one.example.com"),
+        ("etcd/server.crt", "192.0.2.71"),
+        ("etcd/peer.crt", "192.0.2.72"),
+    ):
+        assert name in names(certificate(made["cp1"], place))
+        assert name not in names(certificate(made["cp2"], place))
+    for files in made.values():
+        assert "all.example.com" in names(certificate(files, "apiserver.crt"))
+
+
 @given(
     texts=st.lists(st.one_of(st.ip_addresses().map(str), st.from_regex(r"[a-c]{1,3}(\.[a-c]{1,3})?", fullmatch=True)))
 )
