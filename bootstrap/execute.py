@@ -291,7 +291,7 @@ class _Run:
             if self._may_not_go_on():
                 return
             try:
-                said = operators.run(step)
+                said = operators.run(step, self._stop)
             except operators.HookFailed as error:
                 if error.is_late:
                     what = f"phase {group.phase.name}: waited {step.seconds:g} s for {title(step)}, in vain\n{error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from threading import Event
 
 from bootstrap.errors import CommandTimedOut
 from bootstrap.steps import OperatorHook
@@ -34,8 +35,11 @@ class HookFailed(Exception):
         self.is_late = is_late
 
 
-def run(hook: OperatorHook) -> str:
-    """Run `hook` on this machine, and give the last of what it said. Raises `HookFailed`."""
+def run(hook: OperatorHook, stop: Event) -> str:
+    """Run `hook` on this machine, and give the last of what it said. It is killed as soon as `stop` is set.
+
+    Raises `HookFailed`.
+    """
     said: list[str] = []
     status: list[int] = []
 
@@ -48,7 +52,7 @@ def run(hook: OperatorHook) -> str:
             del said[: max(0, len(said) - TOLD_BYTES)]
 
     def lifeline() -> Iterator[bytes]:
-        while not status:
+        while not status and not stop.is_set():
             yield b""
 
     environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in hook.environment)

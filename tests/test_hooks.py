@@ -7,14 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bootstrap import batch, cli, phases
+from bootstrap import batch, cli, operators, phases
 from bootstrap.api import Api
 from bootstrap.errors import HostsFailed, StepFailed, WaitTimedOut
 from bootstrap.events import Event, HostFailed, Note, StepDone
@@ -260,8 +262,8 @@ def test_one_that_takes_too_long_is_ended_with_all_that_it_started(where: str, r
 def test_an_operators_hook_ends_with_the_process_that_runs_it(tmp_path: Path) -> None:
     begun, late = tmp_path / "begun", tmp_path / "late"
     program = (
-        "from bootstrap.operators import run\nfrom bootstrap.steps import OperatorHook\n"
-        f"run(OperatorHook('x', ('sh', '-c', 'touch {begun}; sleep 3; touch {late}'), (), 60))\n"
+        "from threading import Event\nfrom bootstrap.operators import run\nfrom bootstrap.steps import OperatorHook\n"
+        f"run(OperatorHook('x', ('sh', '-c', 'touch {begun}; sleep 3; touch {late}'), (), 60), Event())\n"
     )
     running = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)})
     deadline = time.monotonic() + 60
@@ -270,6 +272,23 @@ def test_an_operators_hook_ends_with_the_process_that_runs_it(tmp_path: Path) ->
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait(60)
+    time.sleep(3.5)
+    assert not late.exists()
+
+
+def test_an_operators_hook_ends_when_nobody_wants_the_run_any_more(tmp_path: Path) -> None:
+    begun, late = tmp_path / "begun", tmp_path / "late"
+    script = f"trap '' TERM INT; touch {begun}; sleep 3; touch {late}"
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(operators.run, OperatorHook("x", ("sh", "-c", script), (), 60), stop)
+        deadline = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < deadline, "the hook did not begin"
+            time.sleep(0.05)
+        stop.set()
+        with pytest.raises(operators.HookFailed):
+            running.result(2)
     time.sleep(3.5)
     assert not late.exists()
 
