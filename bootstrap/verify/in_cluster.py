@@ -82,7 +82,7 @@ def node_labels(machine: Machine, subject: Subject) -> Iterator[str]:
 
 
 def node_taints(machine: Machine, subject: Subject) -> Iterator[str]:
-    """Every Node has the inventory's taints and no others, and Pods may be scheduled to it."""
+    """Every Node has the inventory's taints, no others but those of its conditions, and may be scheduled to."""
     held = _nodes(machine)
     for host in subject.inventory.nodes:
         spec = held.get(host.name, {}).get("spec", {})
@@ -93,8 +93,23 @@ def node_taints(machine: Machine, subject: Subject) -> Iterator[str]:
         for key, effect in sorted(wanted - found) if host.name in held else ():
             yield f"{host.name} lacks the taint {key}:{effect}"
         for key, effect in sorted(found - wanted):
-            if key != "node.kubernetes.io/unschedulable":
+            if key not in _TAINTS_OF_CONDITIONS:
                 yield f"{host.name} has the taint {key}:{effect}, which is not in the inventory"
+
+
+_TAINTS_OF_CONDITIONS = {
+    f"node.kubernetes.io/{condition}"
+    for condition in (
+        "disk-pressure",
+        "memory-pressure",
+        "network-unavailable",
+        "not-ready",
+        "pid-pressure",
+        "unreachable",
+        "unschedulable",
+    )
+}
+"""The controller manager gives and takes these by what a Node tells, a moment later: that has checks of its own."""
 
 
 def node_addresses(machine: Machine, subject: Subject) -> Iterator[str]:

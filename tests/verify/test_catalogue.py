@@ -141,6 +141,19 @@ def test_a_proxy_with_another_list_of_control_planes_is_told() -> None:
     assert list(on_machines.local_proxy(Answering([]), subject())) == []
 
 
+def test_a_taint_is_told_unless_it_says_what_a_condition_says() -> None:
+    taints = [
+        {"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"},
+        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+        {"key": "example.com/mine", "effect": "NoSchedule"},
+    ]
+    held = {"items": [{"metadata": {"name": "m1"}, "spec": {"taints": taints, "unschedulable": True}}]}
+    assert list(in_cluster.node_taints(Answering([json.dumps(held)]), subject())) == [
+        "m1 is cordoned",
+        "m1 has the taint example.com/mine:NoSchedule, which is not in the inventory",
+    ]
+
+
 def behind_a_virtual_address(host: str, **planes: str) -> Subject:
     """Give a subject with three control planes; `planes` say what each answers to the question who holds it."""
     masters = [
