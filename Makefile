@@ -17,7 +17,8 @@ BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config ca-certificates \
 	iptables nftables conntrack kmod ipset haproxy keepalived
 LAB_PACKAGES := podman runc conmon containernetworking-plugins fuse-overlayfs mmdebstrap debian-archive-keyring \
 	iproute2 openssh-client procps
-TEST_PACKAGES := openssh-server sudo tcsh openssl fish zsh busybox groff-base chromium-headless-shell softhsm2
+TEST_PACKAGES := openssh-server sudo tcsh openssl fish zsh busybox groff-base chromium-headless-shell softhsm2 \
+	gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -p tests.strict

@@ -1,4 +1,7 @@
-"""Programs of the operator's Debian that go into images: what must be installed, and layers made of it."""
+"""Programs of Debian that go into images: what must be installed, and layers made of it.
+
+For another kind of processor they come from unpacked packages (`foreign`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bootstrap.bundle.foreign import Root
 from bootstrap.bundle.oci import Entry
 from bootstrap.errors import BootstrapError
 
@@ -77,31 +81,36 @@ def missing() -> dict[str, str]:
     return {program: package for program, package in PACKAGES.items() if find(program) is None}
 
 
-def layer(tools: str) -> list[Entry]:
+def layer(tools: str, root: Root | None = None) -> list[Entry]:
     """Give the layer `tools`: `cp`, `haproxy`, `keepalived`, or `iptables` (for kube-proxy and flannel).
+
+    Its programs are those installed here, or those in `root`.
 
     With each program go the shared libraries that it needs; with iptables, which speaks to nftables, its extensions,
     and with keepalived a shell, which runs what it checks.
     """
     entries: list[Entry] = []
-    programs = [_installed(program) for program in LAYERS[tools]]
+    programs = [_installed(program, root) for program in LAYERS[tools]]
     for program, source in zip(LAYERS[tools], programs, strict=True):
         entries.append(Entry(f"{_FOLDERS[program]}/{program}", source))
-    extensions = sorted(Path("/usr/lib").glob("*/xtables/*.so")) if tools == "iptables" else []
+    above = root.path if root else Path("/")
+    extensions = sorted((above / "usr/lib").glob("*/xtables/*.so")) if tools == "iptables" else []
     for extension in extensions:
+        place = f"/{extension.relative_to(above)}"
         if extension.is_symlink():
-            entries.append(Entry(str(extension), link=str(extension.readlink())))
+            entries.append(Entry(place, link=str(extension.readlink())))
         else:
-            entries.append(Entry(str(extension), extension, mode=0o644))
-    libraries = _libraries([*programs, *(path for path in extensions if not path.is_symlink())])
-    entries += [Entry(library, Path(library)) for library in libraries]
+            entries.append(Entry(place, extension, mode=0o644))
+    loading = [*programs, *(path for path in extensions if not path.is_symlink())]
+    libraries = root.libraries(loading) if root else [(library, Path(library)) for library in _libraries(loading)]
+    entries += [Entry(place, file) for place, file in libraries]
     entries += [Entry(path, link=target) for path, target in _LINKS[tools].items()]
     entries += [Entry(path, text, mode=0o644) for path, text in _FILES.get(tools, {}).items()]
     return entries
 
 
-def _installed(program: str) -> Path:
-    found = find(program)
+def _installed(program: str, root: Root | None) -> Path:
+    found = root.find(program) if root else find(program)
     if found is None:
         raise BootstrapError(f"{program} is not installed; it comes with the package {PACKAGES[program]}")
     return found.resolve()

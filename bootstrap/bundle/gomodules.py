@@ -1,5 +1,7 @@
 """Building a bundle from source: Go modules pinned in `modules/`, and images made of what they give.
 
+For another kind of processor than this machine's, Go and a cross compiler of Debian's do the same.
+
 Go's two caches stand in the cache folder, and so do the finished programs: under a key made of everything that
 decides what they are, so that a second build calls no compiler at all.
 """
@@ -17,12 +19,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap.bundle import cache, catalog, debian, manifest, oci
+from bootstrap.bundle import cache, catalog, debian, elf, manifest, oci
 from bootstrap.bundle.catalog import Image, Module
+from bootstrap.bundle.foreign import TOOLS as FOREIGN_TOOLS
+from bootstrap.bundle.foreign import TRIPLETS, Root, unpack
 from bootstrap.bundle.manifest import BinaryFile, BundleFile, ImageFile, Manifest
 from bootstrap.bundle.reader import Progress
 from bootstrap.bundle.source import take
@@ -33,6 +37,9 @@ BUILD_SECONDS = 3 * 3600
 
 REPORT_SECONDS = 60
 _NOT_OURS = ("GOFLAGS", "GOWORK", "GOEXPERIMENT", "GOARCH", "GOOS", "GOAMD64", "CC", "CXX")
+_PLACES = re.compile("CACHE$|^PKG_CONFIG_")
+"""Variables that say where something is, and nothing of what comes of it."""
+_BASELINES = {"arm64": "v8.0"}
 _C_TOOLS = {"gcc": "gcc", "libc.a": "libc6-dev", "libseccomp.a": "libseccomp-dev", "pkg-config": "pkg-config"}
 
 
@@ -59,40 +66,57 @@ class GoModules:
     platform: str = catalog.PLATFORM
 
     def unreachable(self) -> BootstrapError | None:
-        """Say so where another platform is asked for. What this machine lacks for building is told by building."""
-        if self.platform == catalog.PLATFORM:
-            return None
-        return NotSupported(f"go-modules: bundles are built for {catalog.PLATFORM} alone, not for {self.platform}")
+        """Give None: what this machine lacks for building is told by building."""
+        return None
 
     def fill(self, folder: Path, progress: Progress) -> Manifest:
-        """Build every program and image for linux/amd64.
+        """Build every program and image.
 
         Raises `BuildToolsMissing` before anything is built, and `BuildFailed`.
         """
-        tools = check_tools()
+        tools = check_tools(self.platform)
         programs: dict[tuple[str, str], Path] = {}
         with only_builder(progress):
+            tools = with_libraries(tools, progress)
             for module in catalog.GO_MODULES:
                 built = compile_module(module, module.programs, tools, progress)
                 programs |= {(module.name, name): built / name for name in module.programs}
             programs |= {("kubernetes", "pause"): compile_pause(tools, progress)}
+            require_architecture(programs.values(), tools.architecture)
             files: list[BundleFile] = [
                 _binary(folder, programs[owner, name], owner, name, where) for owner, name, where in catalog.BINARIES
             ]
-            tools_layers = {name: debian.layer(name) for name in debian.LAYERS}
+            tools_layers = {name: debian.layer(name, tools.root) for name in debian.LAYERS}
+            files_in_layers = (entry.source for entries in tools_layers.values() for entry in entries)
+            require_architecture((file for file in files_in_layers if isinstance(file, Path)), tools.architecture)
             for number, image in enumerate(catalog.IMAGES, 1):
                 progress(f"images {number}/{len(catalog.IMAGES)} {image.name}")
-                files.append(_image(folder, image, programs, tools_layers))
-        return Manifest(kubernetes_version=catalog.kubernetes_version(), platform=catalog.PLATFORM, files=tuple(files))
+                files.append(_image(folder, image, programs, tools_layers, self.platform))
+        return Manifest(kubernetes_version=catalog.kubernetes_version(), platform=self.platform, files=tuple(files))
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What builds on this machine: the go command, its version, and a digest of what cgo links in."""
+    """What builds on this machine: the go command, its version, and a digest of what cgo links in.
+
+    For another `architecture` (Go's name of it) than this machine's, `root` has the libraries that cgo links in, and
+    the programs of images.
+    """
 
     go: str
     go_version: str
     c_inputs: str
+    architecture: str = "amd64"
+    root: Root | None = None
+
+    @property
+    def gcc(self) -> str:
+        """The C compiler."""
+        return _gcc(self.architecture)
+
+    def label(self, name: str) -> str:
+        """Name what is built, in the cache and for people."""
+        return name if self.architecture == "amd64" else f"{name}-{self.architecture}"
 
 
 def build_tool(name: str, progress: Progress = lambda _: None) -> Path:
@@ -105,12 +129,12 @@ def build_tool(name: str, progress: Progress = lambda _: None) -> Path:
         return compile_module(catalog.module(owner), {name: package}, check_tools(), progress) / name
 
 
-def check_tools() -> Tools:
+def check_tools(platform: str = catalog.PLATFORM) -> Tools:
     """Find what building needs. Raises `BuildToolsMissing` with everything that is not there."""
     if machine.system() != "Linux" or machine.machine() != "x86_64":
-        raise NotSupported(
-            "`kubestrap bundle build` makes bundles for linux/amd64, on such a machine; copy one with --from"
-        )
+        raise NotSupported("`kubestrap bundle build` makes bundles on machines of linux/amd64; copy one with --from")
+    architecture = platform.partition("/")[2]
+    is_foreign = platform != catalog.PLATFORM
     needed = max(module.go_version for module in catalog.GO_MODULES)
     go = shutil.which("go", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/go/bin")))
     version = _output([go, "env", "GOVERSION"]) if go else ""
@@ -118,18 +142,47 @@ def check_tools() -> Tools:
     if _numbers(version) < needed:
         wanted = ".".join(map(str, needed))
         problems.append(f"Go {wanted} or newer, from go.dev/dl ({version or 'no go command'} is what there is)")
-    packages = [package for what, package in _C_TOOLS.items() if _c_file(what) is None] + [*debian.missing().values()]
+    if is_foreign:
+        c_tools = {_gcc(architecture): f"gcc-{TRIPLETS[architecture]}", "pkg-config": "pkg-config", **FOREIGN_TOOLS}
+        packages = [package for what, package in c_tools.items() if debian.find(what) is None]
+    else:
+        packages = [package for what, package in _C_TOOLS.items() if _c_file(what) is None]
+        packages += [*debian.missing().values()]
     if packages:
         problems.append(f"Debian packages: apt-get install -y {' '.join(sorted(set(packages)))}")
     if problems or go is None:
         lines = [f"  {problem}" for problem in problems]
         raise BuildToolsMissing("\n".join(["building a bundle needs what this machine lacks:", *lines]))
-    sources = [path for path in map(_c_file, ("libc.a", "libseccomp.a")) if path is not None]
-    inputs = [
-        _output(["gcc", "-dumpfullversion"]),
-        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in sources),
-    ]
-    return Tools(go, version, "\n".join(inputs))
+    if is_foreign:
+        return Tools(go, version, "", architecture)
+    return Tools(go, version, _c_inputs("gcc", map(_c_file, ("libc.a", "libseccomp.a"))))
+
+
+def with_libraries(tools: Tools, progress: Progress) -> Tools:
+    """Add what another kind of processor needs of Debian. Raises `BootstrapError` where that cannot be had."""
+    if tools.architecture == "amd64":
+        return tools
+    root = unpack(tools.architecture, (*debian.PACKAGES.values(), "libseccomp-dev"), progress)
+    libc = Path(_output([tools.gcc, "-print-file-name=libc.a"]))
+    seccomp = root.path / "usr/lib" / root.triplet / "libseccomp.a"
+    return replace(tools, root=root, c_inputs=_c_inputs(tools.gcc, (libc, seccomp)))
+
+
+def _c_inputs(gcc: str, libraries: Iterable[Path | None]) -> str:
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest() for path in libraries if path is not None)
+    return "\n".join([_output([gcc, "-dumpfullversion"]), *digests])
+
+
+def _gcc(architecture: str) -> str:
+    return "gcc" if architecture == "amd64" else f"{TRIPLETS[architecture]}-gcc"
+
+
+def require_architecture(files: Iterable[Path], wanted: str) -> None:
+    """Raise `BuildFailed` where a program or library is for another kind of processor. Other files may be anything."""
+    for file in files:
+        found = elf.architecture(file)
+        if found not in (wanted, None):
+            raise BuildFailed(f"{file} is for {found}, and {wanted} is what is built for")
 
 
 def compile_module(
@@ -144,7 +197,7 @@ def compile_module(
     command, environment = _build(module, tools)
     key = _key(module, programs, command, environment, tools)
     shelf = cache.folder() / "programs"
-    label = module.name if programs == module.programs else f"{module.name}-{'-'.join(programs)}"
+    label = tools.label(module.name if programs == module.programs else f"{module.name}-{'-'.join(programs)}")
     built = shelf / f"{label}@{key}"
     if built.is_dir():
         progress(f"{label}: unchanged")
@@ -182,14 +235,15 @@ def compile_pause(tools: Tools, progress: Progress) -> Path:
     """
     module = catalog.module("kubernetes")
     (tag,) = (image.tag for image in catalog.IMAGES if image.name == "pause")
-    command = ["gcc", "-Os", "-Wall", "-Werror", "-static", "-s", "-Wl,--build-id=none", f"-DVERSION=v{tag}"]
+    command = [tools.gcc, "-Os", "-Wall", "-Werror", "-static", "-s", "-Wl,--build-id=none", f"-DVERSION=v{tag}"]
     key = hashlib.sha256("\n".join([module.version, tools.c_inputs, *command]).encode()).hexdigest()[:24]
-    built = cache.folder() / "programs" / f"pause@{key}"
+    label = tools.label("pause")
+    built = cache.folder() / "programs" / f"{label}@{key}"
     if built.exists():
-        progress("pause: unchanged")
+        progress(f"{label}: unchanged")
         return built
     built.parent.mkdir(parents=True, exist_ok=True)
-    for old in built.parent.glob("pause@*"):
+    for old in built.parent.glob(f"{label}@*"):
         old.unlink()
     environment = {**os.environ, **_build(module, tools)[1]}
     asked = [tools.go, "list", "-m", "-f", "{{.Dir}}", module.main]
@@ -203,7 +257,7 @@ def compile_pause(tools: Tools, progress: Progress) -> Path:
     except subprocess.CalledProcessError as error:
         raise BuildFailed(f"building pause failed:\n{error.stderr}") from error
     work.rename(built)
-    progress("pause: built")
+    progress(f"{label}: built")
     return built
 
 
@@ -248,6 +302,16 @@ def _build(module: Module, tools: Tools) -> tuple[list[str], dict[str, str]]:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
+    if tools.architecture != "amd64":
+        del environment["GOAMD64"]
+        environment |= {"GOARCH": tools.architecture, f"GO{tools.architecture.upper()}": _BASELINES[tools.architecture]}
+    if tools.root:
+        libraries = tools.root.path / "usr/lib" / tools.root.triplet / "pkgconfig"
+        environment |= {
+            "CC": tools.gcc,
+            "PKG_CONFIG_LIBDIR": str(libraries),
+            "PKG_CONFIG_SYSROOT_DIR": str(tools.root.path),
+        }
     return [tools.go, "build", "-trimpath", "-tags", module.tags, "-ldflags", " ".join(flags)], environment
 
 
@@ -256,7 +320,7 @@ def _key(
 ) -> str:
     parts = {
         "command": command[1:],
-        "environment": {name: value for name, value in environment.items() if not name.endswith("CACHE")},
+        "environment": {name: value for name, value in environment.items() if not _PLACES.search(name)},
         "go": tools.go_version,
         "c": tools.c_inputs if module.cgo else "",
         "programs": dict(programs),
@@ -333,6 +397,7 @@ def _image(
     image: Image,
     programs: Mapping[tuple[str, str], Path],
     tools_layers: Mapping[str, Sequence[oci.Entry]],
+    platform: str,
 ) -> ImageFile:
     version = catalog.module(image.module).version if "{version}" in image.tag else image.tag
     tag = image.tag.format(version=version)
@@ -348,7 +413,7 @@ def _image(
     config = oci.Config((next(iter(image.files.values()), image.name),), image.command, image.user)
     reference = f"{image.repository}:{tag}"
     archive = folder / manifest.BLOBS / f".{image.name}.tar"
-    target = oci.write_image(layers, config, reference, catalog.PLATFORM, archive)
+    target = oci.write_image(layers, config, reference, platform, archive)
     digest, size = take(folder, archive)
     return ImageFile(name=image.name, version=version, reference=reference, target=target, size=size, sha256=digest)
 
