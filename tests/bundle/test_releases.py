@@ -369,7 +369,6 @@ def test_a_login_goes_to_the_mirror_and_into_no_message(
         (["--ca-file", "none"], 3, "none"),
         (["--lock", "broken"], 3, "broken is no lock file"),
         (["--platform", "linux/riscv64"], 2, "linux/arm64"),
-        (["--platform", "linux/arm64", "--source", "go-modules"], 5, "linux/amd64 alone"),
     ],
 )
 def test_what_cannot_be_used_is_told(
