@@ -4,65 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import ssl
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from bootstrap import batch
 from bootstrap.steps import Binary, Server
+from tests.bundle.servers import FileServer, Reply, Request, serving_files
 from tests.isolated import IsolatedHost
 
 BLOB = os.urandom(300_000)
 DIGEST = hashlib.sha256(BLOB).hexdigest()
-
-
-@dataclass
-class Files:
-    """What a server has, by path, and what it was asked for: path and range. The first answer may be cut short."""
-
-    content: dict[str, bytes]
-    cut: int = 0
-    ranges: bool = True
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-
-
-@contextmanager
-def serving(files: Files, certificate: Path | None = None) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            wanted = self.headers["Range"] if files.ranges else None
-            files.asked.append((self.path, self.headers["Range"]))
-            data = files.content.get(self.path)
-            if data is None:
-                self.send_error(404)
-                return
-            begin = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
-            self.send_response(206 if wanted else 200)
-            self.send_header("Content-Length", str(len(data) - begin))
-            if wanted:
-                self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-            self.end_headers()
-            self.wfile.write(data[begin : files.cut or None])
-            files.cut = 0
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}/some/where"
-        server.shutdown()
+FOLDER = "/some/where"
+PATH = f"{FOLDER}/{DIGEST}"
 
 
 @dataclass(frozen=True)
@@ -102,61 +58,65 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     return Machine(IsolatedHost(state, shell=shell, lacks=[lacking]), state)
 
 
-def having(*blobs: bytes, **options: int) -> Files:
-    return Files({f"/some/where/{DIGEST}": blob for blob in blobs}, **options)
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    """A server that has the blob."""
+    with serving_files(tmp_path, tls=False) as started:
+        started.files[PATH] = BLOB
+        yield started
 
 
-def test_a_blob_is_fetched_once(machine: Machine) -> None:
-    files = having(BLOB)
-    with serving(files) as url:
-        assert machine.place_from(url) == batch.Changed(0, "created")
-        assert machine.place.read_bytes() == BLOB
-        assert machine.place_from(url) == batch.Same(0)
-    assert len(files.asked) == 1
+def test_a_blob_is_fetched_once(machine: Machine, server: FileServer) -> None:
+    assert machine.place_from(server.url + FOLDER) == batch.Changed(0, "created")
+    assert machine.place.read_bytes() == BLOB
+    assert machine.place_from(server.url + FOLDER) == batch.Same(0)
+    assert len(server.requests) == 1
     assert machine.left == []
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_connection_that_is_cut_costs_no_more_than_what_did_not_come(machine: Machine, ranges: bool) -> None:
-    files = having(BLOB, cut=200_000, ranges=ranges)
-    with serving(files) as url:
-        assert machine.place_from(url) == batch.Changed(0, "created")
+def test_a_connection_that_is_cut_costs_no_more_than_what_did_not_come(
+    machine: Machine, server: FileServer, ranges: bool
+) -> None:
+    def before(request: Request) -> Reply | None:
+        if len(server.requests) == 1:
+            return Reply(body=BLOB, cut=200_000)
+        return None if ranges else Reply(body=BLOB)
+
+    server.before = before
+    assert machine.place_from(server.url + FOLDER) == batch.Changed(0, "created")
     assert machine.place.read_bytes() == BLOB
-    assert (f"/some/where/{DIGEST}", "bytes=200000-") in files.asked
+    assert (PATH, "bytes=200000-") in [(request.path, request.headers.get("Range")) for request in server.requests]
 
 
-def test_what_is_not_there_is_told_with_its_address(machine: Machine) -> None:
-    with serving(having()) as url:
-        told = machine.fails(url)
-    assert told.startswith(f"{url}/{DIGEST} could not be fetched: ")
+def test_what_is_not_there_is_told_with_its_address(machine: Machine, server: FileServer) -> None:
+    server.files.clear()
+    told = machine.fails(server.url + FOLDER)
+    assert told.startswith(f"{server.url}{PATH} could not be fetched: ")
     assert "404" in told
 
 
-def test_a_server_that_is_not_there_is_told(machine: Machine) -> None:
-    with serving(having()) as url:
+def test_a_server_that_is_not_there_is_told(machine: Machine, tmp_path: Path) -> None:
+    with serving_files(tmp_path, tls=False) as server:
         pass
-    assert "onnect" in machine.fails(url)
+    assert "onnect" in machine.fails(server.url + FOLDER)
 
 
-def test_something_else_than_the_bundle_has_is_not_kept(machine: Machine) -> None:
-    other = b"x" * len(BLOB)
-    with serving(having(other)) as url:
-        told = machine.fails(url)
-    assert f"what came from {url}/{DIGEST} is not what the bundle has" in told
+def test_something_else_than_the_bundle_has_is_not_kept(machine: Machine, server: FileServer) -> None:
+    server.files[PATH] = other = b"x" * len(BLOB)
+    told = machine.fails(server.url + FOLDER)
+    assert f"what came from {server.url}{PATH} is not what the bundle has" in told
     assert hashlib.sha256(other).hexdigest() in told
     assert machine.left == []
 
 
 def test_a_server_is_known_by_the_ca_that_is_given(machine: Machine, tmp_path: Path) -> None:
-    certificate = tmp_path / "server.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-days", "2"]
-    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "ca.pem"]
-    subprocess.run(made, cwd=tmp_path, capture_output=True, check=True, timeout=60)
-    ca = (tmp_path / "ca.pem").read_bytes()
-    certificate.write_bytes(ca + (tmp_path / "key.pem").read_bytes())
-    with serving(having(BLOB), certificate) as url:
-        assert "ertificate" in machine.fails(url)
-        assert machine.place_from(url, ca) == batch.Changed(0, "created")
+    with serving_files(tmp_path) as server:
+        server.files[PATH] = BLOB
+        assert "ertificate" in machine.fails(server.url + FOLDER)
+        assert machine.place_from(server.url + FOLDER, (tmp_path / "ca.pem").read_bytes()) == batch.Changed(
+            0, "created"
+        )
     assert machine.place.read_bytes() == BLOB
 
 
