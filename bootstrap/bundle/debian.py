@@ -70,9 +70,10 @@ _FOLDERS = {
 _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 
 
-def find(program: str) -> Path | None:
-    """Give where `program` is installed, on the system's own path and not the user's."""
-    found = shutil.which(program, path=SEARCH)
+def find(program: str, root: Path = Path("/")) -> Path | None:
+    """Give where `program` is installed, on the system's own path and not the user's, or is unpacked in `root`."""
+    folders = (str(root / folder.lstrip("/")) for folder in SEARCH.split(os.pathsep))
+    found = shutil.which(program, path=os.pathsep.join(folders))
     return Path(found) if found else None
 
 
@@ -90,10 +91,10 @@ def layer(tools: str, root: Root | None = None) -> list[Entry]:
     and with keepalived a shell, which runs what it checks.
     """
     entries: list[Entry] = []
-    programs = [_installed(program, root) for program in LAYERS[tools]]
+    above = root.path if root else Path("/")
+    programs = [_installed(program, above) for program in LAYERS[tools]]
     for program, source in zip(LAYERS[tools], programs, strict=True):
         entries.append(Entry(f"{_FOLDERS[program]}/{program}", source))
-    above = root.path if root else Path("/")
     extensions = sorted((above / "usr/lib").glob("*/xtables/*.so")) if tools == "iptables" else []
     for extension in extensions:
         place = f"/{extension.relative_to(above)}"
@@ -109,8 +110,8 @@ def layer(tools: str, root: Root | None = None) -> list[Entry]:
     return entries
 
 
-def _installed(program: str, root: Root | None) -> Path:
-    found = root.find(program) if root else find(program)
+def _installed(program: str, root: Path) -> Path:
+    found = find(program, root)
     if found is None:
         raise BootstrapError(f"{program} is not installed; it comes with the package {PACKAGES[program]}")
     return found.resolve()

@@ -22,7 +22,6 @@ TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "readelf": "binutils"}
 """The programs that this needs, and the Debian package of each."""
 _SECONDS = 900
 _RELEASE = Path("/etc/debian_version")
-_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 _NEEDED = re.compile(r"\(NEEDED\)\s+Shared library: \[(.+)\]")
 _INTERPRETER = re.compile(r"Requesting program interpreter: (.+)\]")
 
@@ -38,11 +37,6 @@ class Root:
     def triplet(self) -> str:
         """GNU's name of the processor."""
         return TRIPLETS[self.architecture]
-
-    def find(self, program: str) -> Path | None:
-        """Give where `program` is."""
-        places = (self.path / folder / program for folder in _FOLDERS)
-        return next((place for place in places if place.is_file()), None)
 
     def inside(self, file: Path) -> str:
         """Give the path that `file` has where the packages are installed."""
@@ -135,15 +129,18 @@ def _fetch(architecture: str, packages: Sequence[str], work: Path) -> None:
 
 
 def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(
-        command,
-        env={**os.environ, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BootstrapError(f"{command[0]} did not end within {_SECONDS // 60} minutes") from error
     if done.returncode != 0:
         last = "\n".join(f"  {line}" for line in (done.stdout + done.stderr).splitlines()[-15:])
         raise BootstrapError(f"{command[0]} failed; its last lines:\n{last}")

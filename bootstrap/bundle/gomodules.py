@@ -39,7 +39,8 @@ REPORT_SECONDS = 60
 _NOT_OURS = ("GOFLAGS", "GOWORK", "GOEXPERIMENT", "GOARCH", "GOOS", "GOAMD64", "CC", "CXX")
 _PLACES = re.compile("CACHE$|^PKG_CONFIG_")
 """Variables that say where something is, and nothing of what comes of it."""
-_BASELINES = {"arm64": "v8.0"}
+_BASELINES = {"amd64": "v1", "arm64": "v8.0"}
+"""The oldest processors of each kind that programs run on, as Go names them (GOAMD64, GOARM64)."""
 _C_TOOLS = {"gcc": "gcc", "libc.a": "libc6-dev", "libseccomp.a": "libseccomp-dev", "pkg-config": "pkg-config"}
 
 
@@ -178,11 +179,11 @@ def _gcc(architecture: str) -> str:
 
 
 def require_architecture(files: Iterable[Path], wanted: str) -> None:
-    """Raise `BuildFailed` where a program or library is for another kind of processor. Other files may be anything."""
+    """Raise `BuildFailed` where a program or library is not for that kind of processor."""
     for file in files:
         found = elf.architecture(file)
-        if found not in (wanted, None):
-            raise BuildFailed(f"{file} is for {found}, and {wanted} is what is built for")
+        if found != wanted:
+            raise BuildFailed(f"{file} is for {found or 'no processor'}, and {wanted} is what is built for")
 
 
 def compile_module(
@@ -293,8 +294,8 @@ def _build(module: Module, tools: Tools) -> tuple[list[str], dict[str, str]]:
     flags += [f"-X={name}={value.format_map(values)}" for name, value in module.variables.items()]
     environment = {
         "CGO_ENABLED": "1" if module.cgo else "0",
-        "GOAMD64": "v1",
-        "GOARCH": "amd64",
+        f"GO{tools.architecture.upper()}": _BASELINES[tools.architecture],
+        "GOARCH": tools.architecture,
         "GOCACHE": str(cache.folder() / "go" / "build"),
         "GOFLAGS": "-mod=readonly -buildvcs=false",
         "GOMODCACHE": str(cache.folder() / "go" / "mod"),
@@ -302,9 +303,6 @@ def _build(module: Module, tools: Tools) -> tuple[list[str], dict[str, str]]:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
     }
-    if tools.architecture != "amd64":
-        del environment["GOAMD64"]
-        environment |= {"GOARCH": tools.architecture, f"GO{tools.architecture.upper()}": _BASELINES[tools.architecture]}
     if tools.root:
         libraries = tools.root.path / "usr/lib" / tools.root.triplet / "pkgconfig"
         environment |= {

@@ -66,7 +66,7 @@ def test_layers_have_programs_and_all_that_they_load(tools: Tools, name: str) ->
 
 def test_a_library_that_is_missing_is_named(tools: Tools, tmp_path: Path) -> None:
     assert tools.root
-    program = tools.root.find("cp")
+    program = debian.find("cp", tools.root.path)
     assert program
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/cp").write_bytes(program.read_bytes())
