@@ -210,7 +210,7 @@ def script(
         "proxy_ports": _proxy_ports(node, cluster, proxied=proxied),
         "open": " and ".join(filter(None, [", ".join(opened[:-1]), opened[-1]])),
         "swap": "off" if config.get("failSwapOn", True) else "on",
-        "download_tools": "curl wget" if cluster.bundle.url else "",
+        "fetches": "yes" if cluster.bundle.url else "",
         "cgroup_v1": "allowed" if config.get("failCgroupV1", True) is False else "",
         "forwarding": f"/proc/sys/net/{forwarding}",
         "endpoint": cluster.endpoint_name if cluster.endpoint.kind == "external" else "",

@@ -224,12 +224,8 @@ done
 for program in mount umount losetup cp tar systemctl flock; do
 	has "$program" || error "FileExisting-$program" "there is no $program" "install the package that has $program"
 done
-if [ -n "$download_tools" ]; then
-	for program in $download_tools; do
-		if has "$program"; then download_tools=; fi
-	done
-	[ -z "$download_tools" ] || error FileExisting-curl 'there is neither curl nor wget, by which machines fetch from cluster.bundle.url' 'install curl, or take cluster.bundle.url out of the inventory'
-fi
+[ -z "$fetches" ] || has curl || has wget ||
+	error FileExisting-curl 'there is neither curl nor wget, by which machines fetch from cluster.bundle.url' 'install curl, or take cluster.bundle.url out of the inventory'
 for program in modprobe iptables conntrack ethtool; do
 	has "$program" || warning "FileExisting-$program" "there is no $program" "install it: kubelets, CNI plug-ins or whoever looks for a fault use it"
 done

@@ -81,14 +81,14 @@ def fallback(site: Site, node: Node) -> Fallback:
 
 
 def _serves(site: Site, node: Node) -> str:
-    pods = [static_pods.as_patched(site, node, pod) for pod in static_pods.pods(site, node)]
+    pods = _pods(site, node)
     return "\n".join([kubelet.CURRENT, *map(_answers_pod, pods), _steady([pod.name for pod in pods])])
 
 
 def _glance(site: Site, node: Node) -> str:
     # Each program that is started, above all kubectl, takes time from what is waited for. All but the API server
     # answer as soon as they have run for a while.
-    pods = [static_pods.as_patched(site, node, pod) for pod in static_pods.pods(site, node)]
+    pods = _pods(site, node)
     latest = "\n".join(_answers_pod(pod) for pod in pods if pod.name == static_pods.APISERVER)
     ports = "\n".join(kubelet.listens(pod.name, _url(pod)) for pod in pods)
     return f"""
@@ -102,6 +102,10 @@ done)
 changing=$(find $changing -newermt '-{STEADY_SECONDS} seconds' 2>/dev/null | wc -l)
 [ "$changing" -eq 0 ] || {{ echo "a component was started less than {STEADY_SECONDS} seconds ago"; exit 1; }}
 {latest}"""
+
+
+def _pods(site: Site, node: Node) -> list[StaticPod]:
+    return [static_pods.as_patched(site, node, pod) for pod in static_pods.pods(site, node)]
 
 
 def _components(site: Site, node: Node) -> tuple[str, ...]:

@@ -287,6 +287,14 @@ def test_every_name_it_can_tell_is_known_to_the_list_of_names(machine: Machine) 
     assert preflight.unknown([name for _, (_, name) in BREAKS.values()]) == []
 
 
+def test_machines_that_fetch_need_one_of_two_programs(machine: Machine) -> None:
+    fetching = Cluster.model_validate({"bundle": {"url": "https://files.example.com/kubernetes"}})
+    assert machine.found() == []
+    assert machine.found(cluster=fetching) == [("error", "FileExisting-curl")]
+    machine.answer("wget", "true")
+    assert machine.found(cluster=fetching) == []
+
+
 def test_f12_a_missing_folder_is_no_place_to_write_to(machine: Machine) -> None:
     shutil.rmtree(machine.root / "opt")
     assert machine.found() == [("error", "DirWritable--opt")]
